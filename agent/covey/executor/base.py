@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the worker needs of a container engine, and nothing about how tasks are decided.
+
+One suite (agent/tests/contract/test_executor.py) holds every implementation to these words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from covey.model.objects import NodeDescription, Task
+
+
+class ContainerState(StrEnum):
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of ours as the engine shows it; ``task_id`` comes from its label.
+
+    ``health`` is None without a health check, else ``starting``, ``healthy`` or ``unhealthy``.
+    ``started_at`` and ``finished_at`` are the engine's own words, to be compared for equality only.
+    """
+
+    id: str
+    task_id: str
+    name: str
+    state: ContainerState
+    pid: int = 0
+    exit_code: int | None = None
+    error: str = ""
+    oom_killed: bool = False
+    health: str | None = None
+    started_at: str = ""
+    finished_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEvent:
+    """Something may have changed: with ``task_id`` about that task's container, without it about everything."""
+
+    task_id: str | None = None
+
+
+class Executor(Protocol):
+    """Containers only.  Every method raises EngineError with the engine's own text, EngineDown when it does not answer."""
+
+    async def describe(self) -> NodeDescription:
+        """The host and its engine."""
+
+    async def containers(self) -> dict[str, Container]:
+        """All containers that carry this node's task label, running or not, by task id."""
+
+    async def inspect(self, task_id: str) -> Container | None:
+        """That task's container, None if there is none."""
+
+    async def pull(self, task: Task) -> None:
+        """Make the task's image available; returns at once if it is there already and its reference names no newer one."""
+
+    async def create(self, task: Task) -> Container:
+        """Make (do not start) the task's container; if it is there already, return that one."""
+
+    async def start(self, container_id: str) -> None:
+        """Start it; starting a running one is no error."""
+
+    async def stop(self, container_id: str, grace: float) -> None:
+        """Send the stop signal, after ``grace`` seconds kill; returns once it has exited.  Stopping a dead one is no error."""
+
+    async def remove(self, container_id: str) -> None:
+        """Remove it with its anonymous volumes; removing an absent one is no error."""
+
+    def events(self) -> AsyncIterator[EngineEvent]:
+        """Wake-ups, without end: survives the engine going away and coming back, and then says so with a general event."""

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Records and messages as msgpack, secrets included: for the store and for mutual TLS only, never for a person."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from covey.model.secret import Secret
+
+T = TypeVar("T")
+
+
+def _to_wire(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise NotImplementedError(f"{type(value).__name__} has no form on the wire")
+
+
+def _from_wire(kind: type, value: Any) -> Any:
+    if kind is Secret and isinstance(value, bytes):
+        return Secret(value)
+    raise NotImplementedError(f"{kind.__name__} has no form on the wire")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_to_wire)
+
+
+def encode(value: object) -> bytes:
+    """``value`` as msgpack."""
+    return _encoder.encode(value)
+
+
+def decode(data: bytes, kind: Any) -> Any:
+    """``data`` as a ``kind``; raises msgspec.DecodeError or ValidationError, which says where."""
+    return msgspec.msgpack.decode(data, type=kind, dec_hook=_from_wire)
+
+
+def to_plain(value: object) -> Any:
+    """Dicts, lists and scalars with wire names; secrets are refused by raising, as they must not reach a person."""
+    return msgspec.to_builtins(value)

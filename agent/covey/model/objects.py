@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the managers store: clusters, nodes, services and tasks, desired and observed side by side.
+
+``version`` is the log index of the last write by a manager or a user; observations (task status, node status) do not
+move it, so that a person's update never loses a race against a heartbeat.  Times are unix seconds; 0 means never.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import dataclass_transform
+
+import msgspec
+
+from covey.model.secret import Secret
+from covey.model.spec import Availability, ClusterSpec, NodeSpec, PortConfig, Role, ServiceSpec, TaskSpec
+from covey.model.tasks import TaskState
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of everything stored; decoding ignores unknown fields, so that a newer release's record can be read."""
+
+
+class Object(Record):
+    """A record with an identity of its own."""
+
+    id: str
+    version: int = 0
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+
+class NodeState(StrEnum):
+    UNKNOWN = "unknown"
+    DOWN = "down"
+    READY = "ready"
+    DISCONNECTED = "disconnected"
+
+
+class Cluster(Object):
+    """The one object that says what this cluster is.  Its secrets never leave the managers."""
+
+    spec: ClusterSpec = ClusterSpec()
+    root_certificate: bytes = b""
+    root_key: Secret = Secret(b"")
+    worker_token: Secret = Secret(b"")
+    manager_token: Secret = Secret(b"")
+
+
+class EngineFacts(Record):
+    """What the container engine of a node says of itself."""
+
+    version: str = ""
+    api_version: str = ""
+    labels: dict[str, str] = {}
+    plugins: tuple[tuple[str, str], ...] = ()  # (type, name), e.g. ("Volume", "local")
+
+
+class NodeDescription(Record):
+    """What a node's worker says of its host."""
+
+    hostname: str = ""
+    architecture: str = ""
+    os: str = ""
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+    engine: EngineFacts = EngineFacts()
+    agent_version: str = ""
+
+
+class NodeStatus(Record):
+    state: NodeState = NodeState.UNKNOWN
+    message: str = ""
+    address: str = ""  # as the manager sees it
+    since: float = 0.0
+
+
+class Node(Object):
+    """A host of the cluster.  ``role`` is what its certificate says; ``spec.role`` what it should become.
+
+    ``manager_address`` is ``host:2377`` of a manager that is a member of the Raft group, else empty.
+    """
+
+    spec: NodeSpec = NodeSpec()
+    role: Role = Role.WORKER
+    description: NodeDescription = NodeDescription()
+    status: NodeStatus = NodeStatus()
+    manager_address: str = ""
+
+    @property
+    def schedulable(self) -> bool:
+        """New tasks may be put here."""
+        return self.status.state is NodeState.READY and self.spec.availability is Availability.ACTIVE
+
+
+class UpdateState(StrEnum):
+    UPDATING = "updating"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+
+
+class UpdateStatus(Record):
+    state: UpdateState
+    started_at: float = 0.0
+    completed_at: float = 0.0
+    message: str = ""
+
+
+class Service(Object):
+    """What should run.  ``version`` moves with each declared spec, so it also names the spec."""
+
+    spec: ServiceSpec
+    previous_spec: ServiceSpec | None = None
+    update_status: UpdateStatus | None = None
+
+    @property
+    def is_global(self) -> bool:
+        """One task on each node, instead of a number of replicas."""
+        return self.spec.mode is not None and self.spec.mode.global_ is not None
+
+    @property
+    def replicas(self) -> int:
+        """The number of slots of a replicated service."""
+        mode = self.spec.mode.replicated if self.spec.mode else None
+        return 1 if mode is None or mode.replicas is None else mode.replicas
+
+
+class ContainerStatus(Record):
+    container_id: str = ""
+    pid: int = 0
+    exit_code: int | None = None
+
+
+class TaskStatus(Record):
+    """What is known of a task: by the managers up to ASSIGNED, by its worker from then on.  ``err`` is for a person."""
+
+    state: TaskState = TaskState.NEW
+    timestamp: float = 0.0
+    message: str = ""
+    err: str = ""
+    container: ContainerStatus | None = None
+
+
+class Task(Object):
+    """One attempt to run one copy of a service on one node; never moved, never run twice.
+
+    ``slot`` is 1 and up for replicated services, 0 for global ones, whose tasks are told apart by ``node_id``.
+    ``service_version`` is that of the service whose spec this task was made from.
+    ``start_at``: not to be set to RUNNING before; ``restarts``: when the restarts of this slot happened under this
+    spec, newest last, bounded by the planner that writes it.
+    """
+
+    service_id: str
+    service_name: str
+    service_version: int = 0
+    slot: int = 0
+    node_id: str = ""
+    spec: TaskSpec = TaskSpec()
+    service_labels: dict[str, str] | None = None
+    ports: tuple[PortConfig, ...] = ()
+    status: TaskStatus = TaskStatus()
+    desired_state: TaskState = TaskState.RUNNING
+    start_at: float = 0.0
+    restarts: tuple[float, ...] = ()
+    replaces: str = ""  # the task whose place this one takes: it starts once that one has stopped
+
+    @property
+    def name(self) -> str:
+        """The container's name, as with the peer."""
+        return f"{self.service_name}.{self.slot or self.node_id}.{self.id}"
+
+
+Stored = Cluster | Node | Service | Task
+
+KINDS: dict[str, type[Object]] = {"cluster": Cluster, "node": Node, "service": Service, "task": Task}
+
+
+def kind_of(thing: Object) -> str:
+    """``node`` for a Node, and so on."""
+    return type(thing).__name__.lower()

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The messages between a worker and the dispatcher, as msgpack frames of a web socket.
+
+A session begins with Hello and Welcome (or Redirect).  The first Assignments of a session is complete: whatever it does
+not list must stop.  Each later one adds or replaces ``tasks`` and drops ``removed``.
+"""
+
+from __future__ import annotations
+
+from typing import dataclass_transform
+
+import msgspec
+
+from covey.model.objects import NodeDescription, Task, TaskStatus
+
+PROTOCOL = 1
+MAX_FRAME = 16 << 20
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Base: the class name travels as the tag."""
+
+
+class ManagerAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a manager's cluster server answers: ``address`` is ``host:2377``."""
+
+    node_id: str
+    address: str
+
+
+class Hello(Message):
+    """Worker: here I am, this is my host."""
+
+    protocol: int = PROTOCOL
+    description: NodeDescription
+
+
+class Welcome(Message):
+    """Dispatcher: the session stands; send a Heartbeat each ``heartbeat_period`` seconds."""
+
+    session_id: str
+    heartbeat_period: float
+    managers: tuple[ManagerAddress, ...]
+    protocol: int = PROTOCOL
+
+
+class Redirect(Message):
+    """A manager that is not the leader: ask ``leader``, or any of ``managers`` later if it is None."""
+
+    leader: ManagerAddress | None
+    managers: tuple[ManagerAddress, ...]
+
+
+class Refused(Message):
+    """Dispatcher: no session, for this reason; ``final`` means that asking again is pointless (removed, too old)."""
+
+    reason: str
+    final: bool = False
+
+
+class Heartbeat(Message):
+    """Worker: still alive."""
+
+
+class HeartbeatAck(Message):
+    """Dispatcher: heard.  A worker that misses these looks for another manager."""
+
+
+class Describe(Message):
+    """Worker: my host's facts changed."""
+
+    description: NodeDescription
+
+
+class StatusReport(Message):
+    """Worker: what became of my tasks.  Repeated with a higher ``sequence`` until acknowledged."""
+
+    sequence: int
+    statuses: dict[str, TaskStatus]
+
+
+class StatusAck(Message):
+    """Dispatcher: the report of that sequence is committed."""
+
+    sequence: int
+
+
+class Assignments(Message):
+    """Dispatcher: what this node should run.  Numbered from 1 in each session; a gap means start a new session."""
+
+    sequence: int
+    complete: bool
+    tasks: tuple[Task, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+class ManagersChanged(Message):
+    """Dispatcher: the managers one may turn to from now on."""
+
+    managers: tuple[ManagerAddress, ...]
+
+
+FromWorker = Hello | Heartbeat | Describe | StatusReport
+FromDispatcher = Welcome | Redirect | Refused | HeartbeatAck | StatusAck | Assignments | ManagersChanged

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``apply(view, batch, index)``: the whole replicated state machine.
+
+Total and deterministic: no clock, no dice, no locale, and it never raises.  A batch that does not hold changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from covey.model.changes import Batch, Create, Delete, ObserveNode, ObserveTask, SetUpdateStatus, Update
+from covey.model.errors import Conflict, CoveyError, NotFound, OutOfSequence
+from covey.model.objects import Node, Object, Service, Task, kind_of
+from covey.state.view import View
+
+#: How many request ids are remembered; a retry comes within seconds.
+REMEMBERED_REQUESTS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch: ``error`` is None if it holds.  A repeat answers with the ``index`` of the first time."""
+
+    index: int
+    error: CoveyError | None = None
+
+
+def apply(view: View, batch: Batch, index: int) -> tuple[View, Outcome]:
+    """The view after ``batch`` at log position ``index``, and what to tell its proposer."""
+    known = view.requests.get(batch.request_id)
+    if known is not None:
+        first, error = known
+        return replace(view, index=index), Outcome(first, Conflict(error) if error else None)
+    if batch.fence and batch.fence < view.fence:
+        error = f"decided by the leader of term {batch.fence}, but term {view.fence} has written since"
+        return replace(view, index=index), Outcome(index, Conflict(error))
+    draft = Draft(view, index, batch.at)
+    try:
+        for change in batch.changes:
+            draft.change(change)
+    except CoveyError as refusal:
+        return _remember(replace(view, index=index), batch, index, str(refusal)), Outcome(index, refusal)
+    after = replace(draft.view(), fence=max(view.fence, batch.fence))
+    return _remember(after, batch, index, ""), Outcome(index)
+
+
+def _remember(view: View, batch: Batch, index: int, error: str) -> View:
+    if not batch.request_id:
+        return view
+    requests = dict(view.requests)
+    requests[batch.request_id] = (index, error)
+    if len(requests) > REMEMBERED_REQUESTS:
+        del requests[next(iter(requests))]
+    return replace(view, requests=requests)
+
+
+class Draft:
+    """A view being changed: each table and index is copied when first written."""
+
+    def __init__(self, view: View, index: int, at: float) -> None:
+        self._view, self._index, self._at = view, index, at
+        self._fields: dict[str, Any] = {}
+        self._owned: set[tuple[str, str]] = set()
+
+    def view(self) -> View:
+        return replace(self._view, index=self._index, **self._fields)
+
+    def change(self, change: object) -> None:
+        match change:
+            case Create(thing):
+                self._create(thing)
+            case Update(thing):
+                self._update(thing)
+            case Delete(kind, id_, version):
+                self._drop(self._current(kind, id_, version))
+            case ObserveTask(id_, status):
+                task = self._table("tasks").get(id_)
+                if task is not None and status.state >= task.status.state:
+                    self.put(_with(task, status=status))
+            case ObserveNode(id_, status, description):
+                node = self._table("nodes").get(id_)
+                if node is not None:
+                    self.put(_with(node, status=status or node.status, description=description or node.description))
+            case SetUpdateStatus(service_id, version, status):
+                service = self._table("services").get(service_id)
+                if service is not None and service.version == version:
+                    self.put(_with(service, update_status=status))
+
+    def _create(self, thing: Object) -> None:
+        kind = kind_of(thing)
+        if thing.id in self._table(kind + "s"):
+            raise Conflict(f"{kind} {thing.id} already exists")
+        if isinstance(thing, Service):
+            self._claim(thing)
+        self.put(_with(thing, version=self._index, created_at=self._at, updated_at=self._at))
+
+    def _update(self, thing: Object) -> None:
+        current = self._current(kind_of(thing), thing.id, thing.version)
+        if isinstance(thing, Service) and isinstance(current, Service) and thing.spec.name != current.spec.name:
+            raise Conflict(f"the name of a service cannot be changed ({current.spec.name} to {thing.spec.name})")
+        thing = _with_observed(thing, current)
+        self.put(_with(thing, version=self._index, created_at=current.created_at, updated_at=self._at))
+
+    def _claim(self, service: Service) -> None:
+        names = self._table("service_names")
+        if service.spec.name in names:
+            raise Conflict(f"name conflicts with an existing object: service {service.spec.name} already exists")
+
+    def _current(self, kind: str, id_: str, version: int) -> Object:
+        current: Object | None = self._table(kind + "s").get(id_)
+        if current is None:
+            raise NotFound(kind, id_)
+        if current.version != version:
+            raise OutOfSequence(kind, id_, version, current.version)
+        return current
+
+    def _table(self, name: str) -> dict[str, Any]:
+        """The table as it stands, to read."""
+        table: dict[str, Any] = self._fields.get(name, getattr(self._view, name))
+        return table
+
+    def _own(self, name: str) -> dict[str, Any]:
+        """The table, copied if it is still the view's, to write."""
+        if name not in self._fields:
+            self._fields[name] = dict(getattr(self._view, name))
+        table: dict[str, Any] = self._fields[name]
+        return table
+
+    def _own_group(self, index: str, key: str) -> dict[str, Any]:
+        groups = self._own(index)
+        if (index, key) not in self._owned:
+            groups[key] = dict(groups.get(key, {}))
+            self._owned.add((index, key))
+        group: dict[str, Any] = groups[key]
+        return group
+
+    def put(self, thing: Object) -> None:
+        """Add or replace ``thing`` as it is, indexes included."""
+        table = self._own(kind_of(thing) + "s")
+        before = table.get(thing.id)
+        table[thing.id] = thing
+        if isinstance(thing, Service):
+            self._own("service_names")[thing.spec.name] = thing.id
+        if isinstance(thing, Task):
+            if before is not None and before.node_id and before.node_id != thing.node_id:
+                self._ungroup("by_node", before.node_id, thing.id)
+            self._own_group("by_service", thing.service_id)[thing.id] = thing
+            if thing.node_id:
+                self._own_group("by_node", thing.node_id)[thing.id] = thing
+
+    def _drop(self, thing: Object) -> None:
+        del self._own(kind_of(thing) + "s")[thing.id]
+        if isinstance(thing, Service):
+            del self._own("service_names")[thing.spec.name]
+        if isinstance(thing, Task):
+            self._ungroup("by_service", thing.service_id, thing.id)
+            if thing.node_id:
+                self._ungroup("by_node", thing.node_id, thing.id)
+
+    def _ungroup(self, index: str, key: str, id_: str) -> None:
+        group = self._own_group(index, key)
+        group.pop(id_, None)
+        if not group:
+            del self._own(index)[key]
+            self._owned.discard((index, key))
+
+
+def _with_observed(thing: Object, current: Object) -> Object:
+    """``thing`` with what was observed of ``current`` where its writer may not know better."""
+    if isinstance(thing, Node) and isinstance(current, Node):
+        return msgspec.structs.replace(thing, status=current.status, description=current.description)
+    if isinstance(thing, Task) and isinstance(current, Task) and thing.status.state < current.status.state:
+        return msgspec.structs.replace(thing, status=current.status)
+    return thing
+
+
+def _with(thing: Any, **fields: Any) -> Any:
+    return msgspec.structs.replace(thing, **fields)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The state at one log index, immutable, with the indexes that planners and the API ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from covey.model.errors import InvalidArgument, NotFound
+from covey.model.objects import Cluster, Node, Object, Service, Task
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything that was true after log entry ``index``.
+
+    ``fence`` is the newest leader's term seen; ``requests`` the outcome of recent request ids, oldest first.
+    """
+
+    index: int = 0
+    fence: int = 0
+    clusters: Mapping[str, Cluster] = _NONE
+    nodes: Mapping[str, Node] = _NONE
+    services: Mapping[str, Service] = _NONE
+    tasks: Mapping[str, Task] = _NONE
+    service_names: Mapping[str, str] = _NONE
+    by_service: Mapping[str, Mapping[str, Task]] = _NONE
+    by_node: Mapping[str, Mapping[str, Task]] = _NONE
+    requests: Mapping[str, tuple[int, str]] = field(default=_NONE, repr=False)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The one cluster object; raises NotFound before ``init`` wrote it."""
+        for cluster in self.clusters.values():
+            return cluster
+        raise NotFound("cluster", "object")
+
+    def table(self, kind: str) -> Mapping[str, Object]:
+        """All objects of a kind (``node``, ``service``, ``task``, ``cluster``) by id."""
+        tables: dict[str, Mapping[str, Object]] = {
+            "cluster": self.clusters,
+            "node": self.nodes,
+            "service": self.services,
+            "task": self.tasks,
+        }
+        return tables[kind]
+
+    def tasks_of(self, service_id: str) -> Iterable[Task]:
+        """The tasks of a service, dead ones included."""
+        return self.by_service.get(service_id, _NONE).values()
+
+    def tasks_on(self, node_id: str) -> Iterable[Task]:
+        """The tasks placed on a node, dead ones included."""
+        return self.by_node.get(node_id, _NONE).values()
+
+    def service_named(self, name: str) -> Service | None:
+        """The service of that exact name."""
+        found = self.service_names.get(name)
+        return None if found is None else self.services[found]
+
+    def find(self, kind: str, reference: str) -> Any:
+        """The object with that id, name (nodes: hostname) or unambiguous id prefix; NotFound or InvalidArgument."""
+        table = self.table(kind)
+        if reference in table:
+            return table[reference]
+        candidates = list(self._named(kind, reference)) or [
+            thing for key, thing in table.items() if reference and key.startswith(reference)
+        ]
+        if not candidates:
+            raise NotFound(kind, reference)
+        if len(candidates) > 1:
+            raise InvalidArgument(f"{kind} {reference} is ambiguous ({len(candidates)} matches found)")
+        return candidates[0]
+
+    def _named(self, kind: str, name: str) -> Iterator[Object]:
+        if kind == "service":
+            service = self.service_named(name)
+            if service:
+                yield service
+        if kind == "node":
+            yield from (n for n in self.nodes.values() if name in (n.description.hostname, n.spec.name))
+        if kind == "task":
+            yield from (t for t in self.tasks.values() if t.name == name)
