@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""This node's identity on disk: key, certificate and root in one file, so that no crash can mix two of them.
+
+`identity.json` is the identity, `pending.json` the key of a join that is not complete.  Directory 0700, files 0600,
+each replaced as a whole (write, fsync, rename, fsync of the directory).  Never in it: deleting what it cannot read.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+
+from covey.model import errors
+from covey.model.secret import Secret
+from covey.model.spec import Role
+from covey.security import keys
+from covey.security.certificate import Peer, read_certificate, read_peer
+
+IDENTITY_FILE = "identity.json"
+PENDING_FILE = "pending.json"
+FORMAT = 1
+SIZE_LIMIT = 256 * 1024
+_UNFINISHED = ".new"
+_KNOWN = frozenset({IDENTITY_FILE, PENDING_FILE, IDENTITY_FILE + _UNFINISHED, PENDING_FILE + _UNFINISHED})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes this host a node; built by `assemble`, which holds that the parts belong together.  All PEM."""
+
+    node_id: str
+    cluster_id: str
+    role: Role
+    certificate: bytes
+    key: Secret
+    root: bytes
+    not_before: float
+    not_after: float
+
+
+class _Version(msgspec.Struct, frozen=True, rename="pascal"):
+    version: int
+
+
+class _IdentityFile(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", forbid_unknown_fields=True):
+    version: int
+    certificate: str
+    key: str
+    root: str
+
+    def __repr__(self) -> str:
+        return "_IdentityFile(***)"
+
+
+class _PendingFile(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", forbid_unknown_fields=True):
+    version: int
+    key: str
+
+    def __repr__(self) -> str:
+        return "_PendingFile(***)"
+
+
+_File = TypeVar("_File", _IdentityFile, _PendingFile)
+
+
+def assemble(certificate: bytes, key: Secret, root: bytes) -> Identity:
+    """The identity that these three make.
+
+    InvalidArgument or Forbidden when they do not: the key is another certificate's, the root did not sign it, it is
+    not a node's certificate.  Expiry is not looked at: an expired node must still be able to say so.
+    """
+    leaf, authority = read_certificate(certificate), read_certificate(root, "root certificate")
+    peer: Peer = read_peer(leaf)
+    try:
+        leaf.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise errors.InvalidArgument("the certificate was not signed by the root certificate beside it") from error
+    if leaf.public_key() != keys.read_key(key).public_key():
+        raise errors.InvalidArgument("the private key does not belong to the certificate")
+    return Identity(peer.node_id, peer.cluster_id, peer.role, certificate, key, root, peer.not_before, peer.not_after)
+
+
+def save(directory: Path, identity: Identity) -> None:
+    """Make this the node's identity, durably; the pending key, having done its work, goes."""
+    assemble(identity.certificate, identity.key, identity.root)
+    content = _IdentityFile(
+        version=FORMAT,
+        certificate=identity.certificate.decode("ascii"),
+        key=identity.key.reveal().decode("ascii"),
+        root=identity.root.decode("ascii"),
+    )
+    _replace(directory, IDENTITY_FILE, msgspec.json.encode(content))
+    _remove(directory, PENDING_FILE)
+
+
+def load(directory: Path) -> Identity | None:
+    """The node's identity, or None where there is none yet; BadState, and nothing deleted, when it is damaged."""
+    _refuse_foreign(directory)
+    path = directory / IDENTITY_FILE
+    content = _read(path, _IdentityFile)
+    if content is None:
+        return None
+    try:
+        return assemble(content.certificate.encode(), Secret(content.key.encode()), content.root.encode())
+    except (errors.InvalidArgument, errors.Forbidden) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def forget(directory: Path) -> None:
+    """Drop identity and pending key, as a node does that has left its cluster."""
+    _remove(directory, PENDING_FILE)
+    _remove(directory, IDENTITY_FILE)
+
+
+def pending_key(directory: Path) -> Secret | None:
+    """The key of a join that was asked for and is not complete."""
+    path = directory / PENDING_FILE
+    content = _read(path, _PendingFile)
+    if content is None:
+        return None
+    key = Secret(content.key.encode())
+    try:
+        keys.read_key(key)
+    except errors.InvalidArgument as error:
+        raise _damaged(path, str(error)) from error
+    return key
+
+
+def keep_pending_key(directory: Path, key: Secret) -> Secret:
+    """Keep this key until the join completes; the key already pending, if there is one, stays and is returned."""
+    _refuse_foreign(directory)
+    kept = pending_key(directory)
+    if kept is not None:
+        return kept
+    content = _PendingFile(version=FORMAT, key=key.reveal().decode("ascii"))
+    _replace(directory, PENDING_FILE, msgspec.json.encode(content))
+    return key
+
+
+def _refuse_foreign(directory: Path) -> None:
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise errors.BadState(f"{directory} is not a directory: move it away, or set another state directory")
+    strange = sorted(entry.name for entry in directory.iterdir() if entry.name not in _KNOWN)
+    if strange:
+        raise errors.BadState(
+            f"{directory / strange[0]} is not Covey's: the directory may belong to something else; "
+            "move it away, or set another state directory. Nothing was changed"
+        )
+
+
+def _read(path: Path, kind: type[_File]) -> _File | None:
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            data = file.read(SIZE_LIMIT + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise errors.BadState(f"{path} cannot be read: {error.strerror}") from error
+    if mode & 0o077:
+        raise errors.BadState(
+            f"{path} holds a private key and others may read it (mode {mode & 0o777:04o}): run `chmod 0600 {path}`, "
+            "and if the key may have been copied, remove the node from the cluster and join it anew"
+        )
+    return _decode(path, data, kind)
+
+
+def _decode(path: Path, data: bytes, kind: type[_File]) -> _File:
+    try:
+        version = msgspec.json.decode(data, type=_Version).version
+        if version > FORMAT:
+            raise errors.BadState(
+                f"{path} has format {version}, this release knows {FORMAT}: install the newer release"
+            )
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _damaged(path, "truncated, or not Covey's") from error
+
+
+def _damaged(path: Path, reason: str) -> errors.BadState:
+    return errors.BadState(
+        f"{path}: {reason}. Restore it from a backup; or move its directory away and join the node anew. "
+        "Nothing was deleted"
+    )
+
+
+def _replace(directory: Path, name: str, data: bytes) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    unfinished = directory / (name + _UNFINISHED)
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(directory / name)
+    _sync(directory)
+
+
+def _remove(directory: Path, name: str) -> None:
+    path = directory / name
+    if path.exists():
+        path.unlink()
+        _sync(directory)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
