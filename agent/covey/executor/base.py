@@ -49,7 +49,7 @@ class EngineEvent:
 
 
 class Executor(Protocol):
-    """Containers only.  Every method raises EngineError with the engine's own text, EngineDown when it does not answer."""
+    """Containers only.  Every method raises EngineError with the engine's own text, EngineDown if it is silent."""
 
     async def describe(self) -> NodeDescription:
         """The host and its engine."""
@@ -61,7 +61,7 @@ class Executor(Protocol):
         """That task's container, None if there is none."""
 
     async def pull(self, task: Task) -> None:
-        """Make the task's image available; returns at once if it is there already and its reference names no newer one."""
+        """Make the task's image available; returns at once if it is there already."""
 
     async def create(self, task: Task) -> Container:
         """Make (do not start) the task's container; if it is there already, return that one."""
@@ -70,10 +70,10 @@ class Executor(Protocol):
         """Start it; starting a running one is no error."""
 
     async def stop(self, container_id: str, grace: float) -> None:
-        """Send the stop signal, after ``grace`` seconds kill; returns once it has exited.  Stopping a dead one is no error."""
+        """Send the stop signal, after ``grace`` seconds kill; returns once it has exited.  A dead one is no error."""
 
     async def remove(self, container_id: str) -> None:
         """Remove it with its anonymous volumes; removing an absent one is no error."""
 
     def events(self) -> AsyncIterator[EngineEvent]:
-        """Wake-ups, without end: survives the engine going away and coming back, and then says so with a general event."""
+        """Wake-ups, without end: when the engine comes back after it was away, a general event says so."""

@@ -22,7 +22,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of everything stored; decoding ignores unknown fields, so that a newer release's record can be read."""
 
 
-class Object(Record):
+class Object(Record, kw_only=True):
     """A record with an identity of its own."""
 
     id: str
@@ -38,7 +38,7 @@ class NodeState(StrEnum):
     DISCONNECTED = "disconnected"
 
 
-class Cluster(Object):
+class Cluster(Object, kw_only=True):
     """The one object that says what this cluster is.  Its secrets never leave the managers."""
 
     spec: ClusterSpec = ClusterSpec()
@@ -48,7 +48,7 @@ class Cluster(Object):
     manager_token: Secret = Secret(b"")
 
 
-class EngineFacts(Record):
+class EngineFacts(Record, kw_only=True):
     """What the container engine of a node says of itself."""
 
     version: str = ""
@@ -57,7 +57,7 @@ class EngineFacts(Record):
     plugins: tuple[tuple[str, str], ...] = ()  # (type, name), e.g. ("Volume", "local")
 
 
-class NodeDescription(Record):
+class NodeDescription(Record, kw_only=True):
     """What a node's worker says of its host."""
 
     hostname: str = ""
@@ -69,14 +69,14 @@ class NodeDescription(Record):
     agent_version: str = ""
 
 
-class NodeStatus(Record):
+class NodeStatus(Record, kw_only=True):
     state: NodeState = NodeState.UNKNOWN
     message: str = ""
     address: str = ""  # as the manager sees it
     since: float = 0.0
 
 
-class Node(Object):
+class Node(Object, kw_only=True):
     """A host of the cluster.  ``role`` is what its certificate says; ``spec.role`` what it should become.
 
     ``manager_address`` is ``host:2377`` of a manager that is a member of the Raft group, else empty.
@@ -100,14 +100,14 @@ class UpdateState(StrEnum):
     COMPLETED = "completed"
 
 
-class UpdateStatus(Record):
+class UpdateStatus(Record, kw_only=True):
     state: UpdateState
     started_at: float = 0.0
     completed_at: float = 0.0
     message: str = ""
 
 
-class Service(Object):
+class Service(Object, kw_only=True):
     """What should run.  ``version`` moves with each declared spec, so it also names the spec."""
 
     spec: ServiceSpec
@@ -126,13 +126,13 @@ class Service(Object):
         return 1 if mode is None or mode.replicas is None else mode.replicas
 
 
-class ContainerStatus(Record):
+class ContainerStatus(Record, kw_only=True):
     container_id: str = ""
     pid: int = 0
     exit_code: int | None = None
 
 
-class TaskStatus(Record):
+class TaskStatus(Record, kw_only=True):
     """What is known of a task: by the managers up to ASSIGNED, by its worker from then on.  ``err`` is for a person."""
 
     state: TaskState = TaskState.NEW
@@ -142,7 +142,7 @@ class TaskStatus(Record):
     container: ContainerStatus | None = None
 
 
-class Task(Object):
+class Task(Object, kw_only=True):
     """One attempt to run one copy of a service on one node; never moved, never run twice.
 
     ``slot`` is 1 and up for replicated services, 0 for global ones, whose tasks are told apart by ``node_id``.

@@ -12,6 +12,7 @@ from typing import dataclass_transform
 import msgspec
 
 from covey.model.objects import NodeDescription, Task, TaskStatus
+from covey.model.spec import Role
 
 PROTOCOL = 1
 MAX_FRAME = 16 << 20
@@ -29,14 +30,14 @@ class ManagerAddress(msgspec.Struct, frozen=True, kw_only=True):
     address: str
 
 
-class Hello(Message):
+class Hello(Message, kw_only=True):
     """Worker: here I am, this is my host."""
 
     protocol: int = PROTOCOL
     description: NodeDescription
 
 
-class Welcome(Message):
+class Welcome(Message, kw_only=True):
     """Dispatcher: the session stands; send a Heartbeat each ``heartbeat_period`` seconds."""
 
     session_id: str
@@ -45,48 +46,48 @@ class Welcome(Message):
     protocol: int = PROTOCOL
 
 
-class Redirect(Message):
+class Redirect(Message, kw_only=True):
     """A manager that is not the leader: ask ``leader``, or any of ``managers`` later if it is None."""
 
     leader: ManagerAddress | None
     managers: tuple[ManagerAddress, ...]
 
 
-class Refused(Message):
+class Refused(Message, kw_only=True):
     """Dispatcher: no session, for this reason; ``final`` means that asking again is pointless (removed, too old)."""
 
     reason: str
     final: bool = False
 
 
-class Heartbeat(Message):
+class Heartbeat(Message, kw_only=True):
     """Worker: still alive."""
 
 
-class HeartbeatAck(Message):
+class HeartbeatAck(Message, kw_only=True):
     """Dispatcher: heard.  A worker that misses these looks for another manager."""
 
 
-class Describe(Message):
+class Describe(Message, kw_only=True):
     """Worker: my host's facts changed."""
 
     description: NodeDescription
 
 
-class StatusReport(Message):
+class StatusReport(Message, kw_only=True):
     """Worker: what became of my tasks.  Repeated with a higher ``sequence`` until acknowledged."""
 
     sequence: int
     statuses: dict[str, TaskStatus]
 
 
-class StatusAck(Message):
+class StatusAck(Message, kw_only=True):
     """Dispatcher: the report of that sequence is committed."""
 
     sequence: int
 
 
-class Assignments(Message):
+class Assignments(Message, kw_only=True):
     """Dispatcher: what this node should run.  Numbered from 1 in each session; a gap means start a new session."""
 
     sequence: int
@@ -95,11 +96,17 @@ class Assignments(Message):
     removed: tuple[str, ...] = ()
 
 
-class ManagersChanged(Message):
+class RoleWanted(Message, kw_only=True):
+    """Dispatcher: this node should become ``role``; it renews its certificate, which then says so."""
+
+    role: Role
+
+
+class ManagersChanged(Message, kw_only=True):
     """Dispatcher: the managers one may turn to from now on."""
 
     managers: tuple[ManagerAddress, ...]
 
 
 FromWorker = Hello | Heartbeat | Describe | StatusReport
-FromDispatcher = Welcome | Redirect | Refused | HeartbeatAck | StatusAck | Assignments | ManagersChanged
+FromDispatcher = Welcome | Redirect | Refused | HeartbeatAck | StatusAck | Assignments | ManagersChanged | RoleWanted

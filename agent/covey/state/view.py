@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from covey.model.errors import InvalidArgument, NotFound
 from covey.model.objects import Cluster, Node, Object, Service, Task
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
+_NONE: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +22,14 @@ class View:
 
     index: int = 0
     fence: int = 0
-    clusters: Mapping[str, Cluster] = _NONE
-    nodes: Mapping[str, Node] = _NONE
-    services: Mapping[str, Service] = _NONE
-    tasks: Mapping[str, Task] = _NONE
-    service_names: Mapping[str, str] = _NONE
-    by_service: Mapping[str, Mapping[str, Task]] = _NONE
-    by_node: Mapping[str, Mapping[str, Task]] = _NONE
-    requests: Mapping[str, tuple[int, str]] = field(default=_NONE, repr=False)
+    clusters: Mapping[str, Cluster] = field(default_factory=dict)
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    services: Mapping[str, Service] = field(default_factory=dict)
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    service_names: Mapping[str, str] = field(default_factory=dict)
+    by_service: Mapping[str, Mapping[str, Task]] = field(default_factory=dict)
+    by_node: Mapping[str, Mapping[str, Task]] = field(default_factory=dict)
+    requests: Mapping[str, tuple[int, str]] = field(default_factory=dict, repr=False)
 
     @property
     def cluster(self) -> Cluster:
