@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node gets when it is let in.  Nothing here is secret: a certificate is of use only to the holder of its key."""
+"""What a node gets when it is let in; nothing secret: a certificate is of use only to the holder of its key."""
 
 from __future__ import annotations
 
