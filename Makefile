@@ -3,12 +3,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-CACHE ?= /var/cache/covey
+export COVEY_CACHE ?= /var/cache/covey
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 # One environment for each set of declared dependencies, outside the tree, shared by every clone.
-VENV := $(CACHE)/venv-$(shell { $(PYTHON) --version; sed -n "/^dependencies/,/^.project.scripts/p" pyproject.toml; } 2>/dev/null | sha256sum | cut -c1-12)
+VENV := $(COVEY_CACHE)/venv-$(shell { $(PYTHON) --version; sed -n "/^dependencies/,/^.project.scripts/p" pyproject.toml; } 2>/dev/null | sha256sum | cut -c1-12)
 BIN := $(VENV)/bin
 export PATH := $(BIN):$(PATH)
+export PYTHONPATH := agent:tests/lab
+STAGES ?=
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -17,7 +19,32 @@ $(VENV)/.ready:
 	@tools/prepare venv "$(PYTHON)" "$(VENV)"
 
 venv: $(VENV)/.ready  ## the tools and dependencies, in their own environment
+
+check: venv  ## format, lint, types, layers, unit tests: under two minutes
+	@tools/test check
+
+collection: venv  ## the artifact: build/covey-swarm-VERSION.tar.gz
+	@tools/collection build
+
+lab-tools: venv
+	@tools/prepare lab
+
+test: lab-tools  ## every test; STAGES="unit lab" for some
+	@tools/test $(STAGES)
+
+bench: lab-tools  ## the figures, printed and written to build/bench.jsonl
+	@tools/bench
+
+demo: lab-tools  ## three hosts on this machine, made a cluster by site.yml
+	@tools/demo up
+
+demo-down: lab-tools  ## take the demo down again
+	@tools/demo down
+
+clean:  ## what was built here; caches stay
+	rm -rf build dist roles/agent/files/*.whl
+
 print-bin:
 	@echo $(BIN)
 
-.PHONY: help venv print-bin
+.PHONY: help venv check collection lab-tools test bench demo demo-down clean print-bin
