@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from covey_lab import network
 from covey_lab.base import FLAVOURS
+from covey_lab.images import archive, images
 from covey_lab.inventory import inventory
 from covey_lab.lab import Lab, all_labs
 from covey_lab.run import LabError
@@ -115,7 +116,13 @@ def _wire(lab: Lab, arguments: argparse.Namespace) -> None:
 
 
 def _registry(lab: Lab, _: argparse.Namespace) -> None:
-    print(lab.registry().address)
+    registry = lab.registry()
+    print("\n".join(registry.reference(image.name, image.tag) for image in images(lab.places)))
+
+
+def _load(lab: Lab, arguments: argparse.Namespace) -> None:
+    for name in arguments.names:
+        lab.host(name).load(archive(lab.places))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -154,7 +161,8 @@ def _parser() -> argparse.ArgumentParser:
     ssh = add("ssh", _ssh, "a shell there, or one command", "NAME")
     ssh.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     add("inventory", _inventory, "print the Ansible inventory").add_argument("--managers", metavar="NAME,NAME")
-    add("registry", _registry, "start the lab's registry and print its address")
+    add("registry", _registry, "start the lab's registry and print what can be pulled from it")
+    add("load", _load, "give the test images to the hosts' engines", "NAMES...")
     add("list", _list, "all labs and their hosts")
     add("clean", _clean, "take everything of the lab down").add_argument("--all", action="store_true", help="every lab")
     add("wire", _wire, None, "OF", "NAME")

@@ -17,6 +17,14 @@ from covey_lab.ssh import Result, Shell
 from covey_lab.waiting import wait_until
 
 FILLED = ".covey-lab-filled"
+# ext4 keeps some blocks back until it has written the others out, so one write to the end is not enough.
+FILL = f"""
+read -r path || true
+number=0
+while cat /dev/zero >> "$path/{FILLED}" 2>/dev/null; sync -f "$path"; echo x 2>/dev/null > "$path/{FILLED}.$number"; do
+  number=$((number + 1))
+done
+"""
 
 
 @dataclass(frozen=True)
@@ -167,11 +175,11 @@ class Host:
     def fill(self, path: str) -> None:
         """Use up the file system at `path`, which must be one of the host's small ones."""
         self._small(path)
-        self.ssh(f"cat /dev/zero > {shlex.quote(path)}/{FILLED} 2>/dev/null; sync -f {shlex.quote(path)}")
+        self.ssh(FILL, stdin=path)
 
     def free(self, path: str) -> None:
         self._small(path)
-        self.ssh(f"rm -f {shlex.quote(path)}/{FILLED}")
+        self.ssh(f"rm -f {shlex.quote(path)}/{FILLED}*")
 
     # -- inside --------------------------------------------------------------------------------------------------
 

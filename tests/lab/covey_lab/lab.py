@@ -118,11 +118,13 @@ class Lab:
     # -- the registry --------------------------------------------------------------------------------------------
 
     def registry(self) -> registry.Registry:
-        """The lab's own registry, running: an image of Debian's packages, TLS, trusted by every host's engine."""
+        """The lab's own registry, running: TLS, trusted by every host's engine, with the test images in it."""
         with self._changing(create=True) as present:
             around = self._around(present)
         self._apply_network()
-        return registry.started(around)
+        made = registry.Registry(around)
+        made.start()
+        return made
 
     # -- the end -------------------------------------------------------------------------------------------------
 

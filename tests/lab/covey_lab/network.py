@@ -55,8 +55,13 @@ def unwire(net: Net, host: int, namespace: str) -> None:
 
 def apply_rules(net: Net, cuts: Iterable[Cut], nat: bool) -> None:
     """Make this machine's rules for the lab exactly these."""
+    run("nft", "-f", "-", stdin=rules(net, cuts, nat))
+
+
+def rules(net: Net, cuts: Iterable[Cut], nat: bool) -> str:
+    """For nft: both tables as they shall be, in one transaction."""
     drops = "\n".join(f"    {_match(net, cut)} drop" for cut in cuts)
-    rules = f"""
+    text = f"""
 table bridge {net.table} {{
   chain forward {{
     type filter hook forward priority 0; policy accept;
@@ -65,7 +70,7 @@ table bridge {net.table} {{
 }}
 """
     if nat:
-        rules += f"""
+        text += f"""
 table ip {net.table} {{
   chain postrouting {{
     type nat hook postrouting priority 100; policy accept;
@@ -73,7 +78,7 @@ table ip {net.table} {{
   }}
 }}
 """
-    run("nft", "-f", "-", stdin=_without_tables(net) + rules)
+    return _without_tables(net) + text
 
 
 def remove(net: Net) -> None:
