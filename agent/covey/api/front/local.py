@@ -18,6 +18,7 @@ from covey.api.front.channel import Channel, encoded, end_to_end
 from covey.api.http import Handler, Headers, Request, Response
 
 BODY_LIMIT = 4 * 1024 * 1024
+DECLINED_LIMIT = 256 * 1024
 READS = frozenset({"GET", "HEAD"})
 BODILESS = frozenset({204, 304})
 
@@ -60,6 +61,18 @@ async def respond(client: Channel, gone: asyncio.Event, method: str, response: R
         finally:
             await _close(response.body)
     await client.send(h11.EndOfMessage())
+
+
+async def decline(client: Channel, gone: asyncio.Event, method: str, response: Response) -> None:
+    """Answer without having looked at the body, read past if it is small, so that the next request can come."""
+    withheld = client.http.they_are_waiting_for_100_continue
+    await respond(client, gone, method, response)
+    unread = 0
+    while unread <= DECLINED_LIMIT and not withheld:
+        event = await client.receive()
+        if not isinstance(event, h11.Data):
+            return
+        unread += len(event.data)
 
 
 def _head(response: Response, length: int | None) -> h11.Response:

@@ -50,6 +50,7 @@ class Relay:
         self._engine = engine
         self._hook = hook
         self._answering = False
+        self._withheld = False  # the client was never told to send its body, and will not
 
     async def run(self, head: h11.Request, request: Request, hangups: Hangups) -> None:
         """Until the answer is complete.  EngineDown while there is no answer yet, PeerLost from then on."""
@@ -73,7 +74,7 @@ class Relay:
                 leaving.result()
                 raise PeerLost("the client went away")
             hijack = download.result()
-            if not self._client.http.they_are_waiting_for_100_continue:
+            if not self._withheld:
                 await asyncio.wait({upload}, timeout=PATIENCE)
             return hijack
         except h11.RemoteProtocolError as error:
@@ -128,6 +129,7 @@ class Relay:
 
     async def _answer(self, response: h11.Response, headers: Pairs) -> None:
         self._answering = True
+        self._withheld = self._client.http.they_are_waiting_for_100_continue
         await self._client.send(
             h11.Response(status_code=response.status_code, reason=response.reason, headers=encoded(headers))
         )

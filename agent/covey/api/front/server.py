@@ -48,15 +48,12 @@ class Front:
     hook: HeaderHook | None = None
 
     async def serve(self, listener: socket.socket) -> None:
-        """Until cancelled, which ends every connection.  `listener` is a listening, non-blocking unix socket."""
-        hangups = Hangups()
-        try:
+        """Until cancelled, which ends every connection and closes `listener`, a listening, non-blocking unix socket."""
+        with closing(listener), closing(Hangups()) as hangups:
             async with asyncio.TaskGroup() as clients:
                 while True:
                     connection = await _accept(listener)
                     clients.create_task(self._client(connection, hangups), name="front client")
-        finally:
-            hangups.close()
 
     async def _client(self, connection: socket.socket, hangups: Hangups) -> None:
         with closing(connection):
@@ -87,7 +84,7 @@ class Front:
             await self._answer(channel, gone, handler, request)
         elif request.path.startswith(OURS):
             missing = Response.error(404, f"{request.method} {request.path} is not a call of this release")
-            await local.respond(channel, gone, request.method, missing)
+            await local.decline(channel, gone, request.method, missing)
         else:
             await self._relay(client, gone, head, request)
         return channel.http.our_state is h11.DONE and channel.http.their_state is h11.DONE
@@ -96,13 +93,17 @@ class Front:
         if request.api_version is not None:
             refusal = await self.engine.refusal(request.api_version)
             if refusal is not None:
-                await local.respond(channel, gone, request.method, Response.error(400, refusal))
+                await local.decline(channel, gone, request.method, Response.error(400, refusal))
                 return
         await local.answer(channel, gone, handler, request, self.explain)
 
     async def _relay(self, client: _Client, gone: asyncio.Event, head: h11.Request, request: Request) -> None:
         try:
             connection = await connect(self.engine.path)
+        except errors.EngineDown as error:
+            await local.decline(client.channel, gone, request.method, Response.error(503, str(error)))
+            return
+        try:
             with closing(connection):
                 relay = Relay(client.channel, gone, Channel(connection, h11.CLIENT), self.hook)
                 await relay.run(head, request, client.hangups)
