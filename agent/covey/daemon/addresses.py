@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Addresses of this host: which one others should use, and whether a port is free."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+
+from covey.model.errors import FailedPrecondition, InvalidArgument
+
+#: For asking the kernel for a route; nothing is ever sent (RFC 5737, RFC 3849).
+_SOMEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+
+
+def advertise_address(wanted: str) -> str:
+    """``wanted`` as an IP address without port, or if empty that of the default route."""
+    if wanted:
+        host = wanted if wanted.count(":") != 1 else wanted.partition(":")[0]
+        try:
+            return str(ipaddress.ip_address(host.strip("[]")))
+        except ValueError:
+            raise InvalidArgument(f"{wanted!r} is not an IP address", "AdvertiseAddr") from None
+    for family, somewhere in _SOMEWHERE:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((somewhere, 9))
+            except OSError:
+                continue
+            return str(probe.getsockname()[0])
+    raise InvalidArgument("this host has no default route: say which address others reach it by", "AdvertiseAddr")
+
+
+def split(address: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``, ``[HOST]:PORT``."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def join(host: str, port: int) -> str:
+    """``HOST:PORT``, with brackets where it needs them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def require_free(*addresses: str) -> None:
+    """FailedPrecondition naming the port that somebody else listens on."""
+    for address in addresses:
+        host, port = split(address)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                reason = "another program listens on it" if error.errno == errno.EADDRINUSE else error.strerror
+                raise FailedPrecondition(
+                    f"port {port} of {socket.gethostname()} cannot be used ({reason}): `ss -ltnp sport = :{port}` "
+                    "shows who has it; free it, or set listen_addr and raft_listen_addr in coveyd.toml"
+                ) from error

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where this node keeps what; whether it belongs to a cluster is whether ``cluster/`` is there.
+
+cluster/   identity, settings and, on managers, Raft: appears whole by one rename, goes as one
+forming/   a cluster directory being made; of no account after a crash
+joining/   the key of a join that is not complete
+worker/    assignments and known managers
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from covey.model.errors import BadState
+from covey.security import identity
+
+_KNOWN = frozenset({"cluster", "forming", "joining", "worker", "lost+found"})
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What this node was told when it joined: where others reach it, and where it listens."""
+
+    format: int = 1
+    advertise: str  # an IP address
+    listen: str  # ADDRESS:PORT of the cluster server
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The directories below the state directory."""
+
+    state: Path
+
+    @property
+    def cluster(self) -> Path:
+        return self.state / "cluster"
+
+    @property
+    def forming(self) -> Path:
+        return self.state / "forming"
+
+    @property
+    def joining(self) -> Path:
+        return self.state / "joining"
+
+    @property
+    def worker(self) -> Path:
+        return self.state / "worker"
+
+    @property
+    def raft(self) -> Path:
+        return self.cluster / "raft"
+
+    def prepare(self) -> None:
+        """Make the state directory if need be; BadState where it holds what is not ours."""
+        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        strange = sorted(e.name for e in self.state.iterdir() if e.name not in _KNOWN and not e.name.startswith("."))
+        if strange:
+            raise BadState(
+                f"{self.state / strange[0]} is not Covey's: move it away, or set another state_dir. Nothing was changed"
+            )
+        if self.forming.exists():
+            shutil.rmtree(self.forming)  # never became a cluster: nobody was told of it
+
+    def load(self) -> tuple[identity.Identity, Settings] | None:
+        """Who this node is, None if it is in no cluster; BadState if what says so is damaged."""
+        if not self.cluster.exists():
+            return None
+        found = identity.load(self.cluster / "identity")
+        if found is None:
+            raise BadState(
+                f"{self.cluster} has no identity in it: restore it from a backup, or move the directory away and join "
+                "the node anew. Nothing was deleted"
+            )
+        return found, read_settings(self.cluster / "settings.json")
+
+    def form(self, who: identity.Identity, settings: Settings) -> None:
+        """Begin a cluster directory; ``adopt`` makes it count."""
+        if self.forming.exists():
+            shutil.rmtree(self.forming)
+        self.forming.mkdir(mode=0o700)
+        identity.save(self.forming / "identity", who)
+        write_durably(self.forming / "settings.json", msgspec.json.encode(settings))
+
+    def adopt(self) -> None:
+        """From here on this node is in the cluster that ``forming/`` describes."""
+        self.forming.rename(self.cluster)
+        sync_directory(self.state)
+        if self.joining.exists():
+            shutil.rmtree(self.joining)
+
+    def leave(self) -> None:
+        """Forget the cluster, assignments included."""
+        for directory in (self.cluster, self.worker, self.joining):
+            if directory.exists():
+                gone = self.forming
+                if gone.exists():
+                    shutil.rmtree(gone)
+                directory.rename(gone)  # one step: a crash half-way leaves no half identity
+                shutil.rmtree(gone)
+        sync_directory(self.state)
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings in that file; BadState names it if it is damaged."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Settings)
+    except (OSError, msgspec.DecodeError) as error:
+        raise BadState(f"{path}: {error}. Restore it from a backup. Nothing was deleted") from error
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace the file as a whole, on disk when this returns."""
+    fresh = path.with_name(path.name + ".new")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a rename in that directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

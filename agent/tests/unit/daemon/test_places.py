@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The state directory: whole or not at all, nothing of others touched, nothing damaged passed over."""
+
+import pytest
+
+from covey.daemon.places import Places, Settings
+from covey.model.errors import BadState
+from covey.model.spec import Role
+from covey.security import ca, keys
+from covey.security.identity import Identity, assemble
+
+NOW = 1_700_000_000.0
+
+
+@pytest.fixture
+def who() -> Identity:
+    root, key = ca.create_root(NOW), keys.new_key()
+    certificate = ca.sign(root, keys.make_csr(key), "n" * 25, Role.WORKER, "c" * 25, NOW, 3600.0)
+    return assemble(certificate, key, root.cert_pem)
+
+
+SETTINGS = Settings(advertise="10.0.0.1", listen="0.0.0.0:2377")
+
+
+def test_an_empty_directory_is_no_cluster(tmp_path):
+    places = Places(tmp_path / "state")
+    places.prepare()
+    assert places.load() is None
+
+
+def test_a_cluster_appears_by_adopting_and_goes_by_leaving(tmp_path, who):
+    places = Places(tmp_path)
+    places.form(who, SETTINGS)
+    assert places.load() is None
+    places.adopt()
+    places.worker.mkdir()
+    assert places.load() == (who, SETTINGS)
+    places.leave()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_being_formed_at_a_crash_is_dropped(tmp_path, who):
+    places = Places(tmp_path)
+    places.form(who, SETTINGS)
+    places.prepare()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_directory_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "pgdata").mkdir()
+    with pytest.raises(BadState, match="pgdata"):
+        Places(tmp_path).prepare()
+    assert (tmp_path / "pgdata").exists()
+
+
+def test_a_cluster_without_identity_is_damage(tmp_path):
+    places = Places(tmp_path)
+    places.cluster.mkdir()
+    with pytest.raises(BadState, match="no identity"):
+        places.load()
+
+
+def test_truncated_settings_are_damage(tmp_path, who):
+    places = Places(tmp_path)
+    places.form(who, SETTINGS)
+    places.adopt()
+    file = places.cluster / "settings.json"
+    file.write_bytes(file.read_bytes()[:10])
+    with pytest.raises(BadState, match=r"settings\.json"):
+        places.load()
