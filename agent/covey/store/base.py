@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: ASYNC109 - every call of the protocol has a deadline
 """What the rest of the house may ask of a store; never anything of how it replicates."""
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from pysyncobj.journal import Journal
 from covey.model.errors import BadState
 from covey.model.secret import Secret
 from covey.store.raft.files import Files, write_atomically
-from covey.store.raft.journal import HEADER_SIZE, Entry, JournalFile
+from covey.store.raft.journal import Entry, JournalFile
 from covey.store.raft.seal import Entropy, open_whole, seal_whole
 
 _VERSION = 1
@@ -50,6 +50,13 @@ class HardState:
             )
         return msgspec.msgpack.decode(plain, type=Hard)
 
+    def untouched(self) -> bool:
+        """Whether no term was ever entered and no journal written: a start that was interrupted, or none at all."""
+        if not self.path.exists():
+            return True
+        hard = self.load()
+        return hard.term == 0 and hard.journal_length == 0
+
     def save(self, hard: Hard) -> None:
         """Replace it, durably."""
         sealed = seal_whole(self._key, "hard", msgspec.msgpack.encode(hard), self._entropy)
@@ -67,14 +74,15 @@ class Log(Journal):
         self._entries: list[Entry] = []
         self._changed: int | None = None
         self._rewrite = False
-        self._term, self._vote, self._commit = 0, None, 1
-        self._saved_commit = 1
+        self._term, self._commit, self._saved_commit = 0, 1, 1
+        self._vote: str | None = None
         self.bytes = 0
 
     # -- opening and closing
 
     def create(self, entries: list[Entry]) -> None:
-        """Start a new file; only ever in a directory without state."""
+        """Start a new file; only ever in a directory without state.  May be interrupted and called again."""
+        self._save()
         self._entries = list(entries)
         self._count()
         self._rewrite = True
@@ -95,13 +103,16 @@ class Log(Journal):
         self._entries, torn = self._file.load()
         self._check(hard)
         self._count()
+        self._commit = self.getRaftCommitIndex()
         self._rewrite = torn
         self.sync()
 
     def _check(self, hard: Hard) -> None:
         path = self._hard.path.with_name("journal")
         if hard.journal_id not in (self._file.file_id, self._file.replaced_id):
-            raise BadState(f"{path} is not the journal this directory last used; nothing was deleted; put that one back")
+            raise BadState(
+                f"{path} is not the journal this directory last used; nothing was deleted; put that one back"
+            )
         if hard.journal_id == self._file.file_id and self._file.length < hard.journal_length:
             raise BadState(
                 f"{path} is truncated: {hard.journal_length} bytes were safe, {self._file.length} are left; nothing "
@@ -202,6 +213,12 @@ class Log(Journal):
         """Forget the entries before ``index``, as ``deleteEntriesTo``."""
         self.deleteEntriesTo(index - self.first)
 
+    def restart(self, previous: Entry, entry: Entry) -> None:
+        """Forget everything but the two entries at which a snapshot was taken."""
+        self.clear()
+        for command, index, term in (previous, entry):
+            self.add(command, index, term)
+
     @overload
     def __getitem__(self, item: int) -> Entry: ...
     @overload
@@ -247,8 +264,3 @@ class Log(Journal):
 
     def _count(self) -> None:
         self.bytes = sum(len(entry[0]) for entry in self._entries)
-
-
-def fresh(path: Path, hard: HardState) -> bool:
-    """Whether nothing was ever said on the strength of these files: a start that was interrupted, or none."""
-    return not hard.path.exists() and (not path.exists() or path.stat().st_size <= HEADER_SIZE)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One turn of Raft: drives a core and its log tick by tick; no loop, thread, clock or socket of its own.
+
+The order within a tick is the safety of group commit: what others are told of, and what this node counts itself for,
+is durable first; entries leave for the followers before our own disk has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from covey.model.errors import FailedPrecondition, NotLeader, Unavailable
+from covey.store.raft.core import DENIED, NOT_LEADER, REPLACED, SUCCESS, Core, Proposal
+from covey.store.raft.membership import REGULAR, Change, encode_change
+
+#: Takes a value, or the CoveyError to raise.
+Answer = Callable[[Any], None]
+
+#: Proposals that may wait for one tick; beyond that the caller is told to slow down.
+MAX_WAITING = 4096
+
+
+@dataclass(slots=True)
+class _Barrier:
+    """A read that waits until a majority confirms our leadership and ``index`` is applied; ``seq`` -1 is not sent."""
+
+    index: int
+    answer: Answer
+    seq: int = -1
+
+
+class Driver:
+    """Turns proposals, reads and time into ticks of one core."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self._log, self._outbox = core.log, core.outbox
+        self._barriers: list[_Barrier] = []
+        self._led = False
+
+    def tick(self) -> bool:
+        """Do what there is to do; True if there is more at once.  What it raises must end this member."""
+        core, log = self.core, self._log
+        self._settle_disk()
+        before = log.last, core.raftCommitIndex
+        core._onTick(0)
+        if core._isLeader():
+            unsent = self._number_barriers()
+            core.replicate(beat=unsent or (log.last, core.raftCommitIndex) != before)
+        self._settle_disk()
+        self._settle_leadership()
+        self._settle_barriers()
+        return core.waiting
+
+    def propose(self, command: bytes, fence: int, answer: Answer) -> None:
+        """Put a command of the state machine into the log; answers with what ``apply`` makes of it."""
+        if len(self.core.proposals) >= MAX_WAITING:
+            answer(Unavailable(f"{MAX_WAITING} writes are waiting already; try again in a moment"))
+            return
+        self._append(bytes([REGULAR]) + command, fence, answer)
+
+    def change(self, change: Change, answer: Answer) -> None:
+        """Put a change of the voters into the log."""
+        self._append(encode_change(change), self.core.raftCurrentTerm, answer)
+
+    def barrier(self, answer: Answer) -> None:
+        """Answer with the applied index once that is as new as any write acknowledged before now."""
+        if self.core.settled:
+            self._barriers.append(_Barrier(self.core.raftCommitIndex, answer))
+        else:
+            answer(self.not_leader())
+
+    def not_leader(self) -> NotLeader:
+        """The error that names the leader, if another one is known."""
+        leader = self.core.leader
+        return NotLeader(None if leader == self.core.selfNode.id else leader)
+
+    def abandon(self, error: Exception) -> None:
+        """Answer everybody who still waits."""
+        self.core.abandon_waiting()
+        for barrier in self._barriers:
+            barrier.answer(error)
+        self._barriers.clear()
+
+    def _append(self, entry: bytes, fence: int, answer: Answer) -> None:
+        def reply(result: Any, why: int) -> None:
+            answer(result if why == SUCCESS else self._refusal(why))
+
+        self.core.proposals.append(Proposal(entry, fence, reply))
+
+    def _refusal(self, why: int) -> Exception:
+        if why in (NOT_LEADER, REPLACED):
+            return self.not_leader()
+        if why == DENIED:
+            return FailedPrecondition("another change of the managers is under way; try again when it is done")
+        return Unavailable("leadership was lost before a majority confirmed the write; it may still take effect")
+
+    def _settle_disk(self) -> None:
+        self._log.sync()
+        self._outbox.flush()
+
+    def _settle_leadership(self) -> None:
+        """Who waits for an entry of a leadership that ended learns at once that its outcome is unknown."""
+        leads = self.core._isLeader()
+        if self._led and not leads:
+            self.core.abandon_waiting()
+        self._led = leads
+
+    def _number_barriers(self) -> bool:
+        """Bind the barriers opened since the last tick to the messages this one sends; whether there are any."""
+        unsent = [barrier for barrier in self._barriers if barrier.seq < 0]
+        for barrier in unsent:
+            barrier.seq = self._outbox.seq + 1
+        return bool(unsent)
+
+    def _settle_barriers(self) -> None:
+        core, barriers, self._barriers = self.core, self._barriers, []
+        for barrier in barriers:
+            if not core.settled:
+                barrier.answer(self.not_leader())
+            elif barrier.seq >= 0 and core.confirmed(barrier.seq) and core.raftLastApplied >= barrier.index:
+                barrier.answer(core.raftLastApplied)
+            else:
+                self._barriers.append(barrier)

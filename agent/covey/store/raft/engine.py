@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Raft thread: its own event loop, which owns core, sockets and disk; the application only ever posts to it.
+
+Anything unforeseen ends the thread: a half-applied entry must not be tried again, and a disk that failed once is not
+believed again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from covey.model.errors import CoveyError, FailedPrecondition, NotLeader, Unavailable
+from covey.store.base import Leadership
+from covey.store.raft.core import Core, Timings
+from covey.store.raft.disk import Disk
+from covey.store.raft.driver import Answer, Driver
+from covey.store.raft.machine import Machine
+from covey.store.raft.membership import Change, check_change
+from covey.store.raft.transport import TlsNetwork
+from covey.store.raft.wire import AnyMessage
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What the application sees; immutable."""
+
+    state: Any
+    leadership: Leadership
+    members: Mapping[str, str]
+
+
+#: Whom to tell what, in the application's thread.
+Answers = list[tuple[Answer, Any]]
+
+
+class Engine:
+    """Everything that lives on the Raft thread; all but the constructor and ``run`` is called there only."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        machine: Machine,
+        network: TlsNetwork,
+        timings: Timings,
+        publish: Callable[[Published, Answers], None],
+    ) -> None:
+        self._disk, self._machine, self._network, self._timings = disk, machine, network, timings
+        self._publish = publish
+        self._published: Published | None = None
+        self._answers: Answers = []
+        self._calls: set[asyncio.Task[None]] = set()
+        self._kicked = self._stopping = False
+        self._driver: Driver
+        self._core: Core
+        self.loop: asyncio.AbstractEventLoop
+        self.failure: BaseException | None = None
+
+    # -- life
+
+    async def run(self, node_id: str, listen: tuple[str, int], peers: Mapping[str, str], ready: Future[int]) -> None:
+        """Run until ``stop``, or until something fails; then ``failure`` says what."""
+        self.loop, self._changing = asyncio.get_running_loop(), asyncio.Lock()
+        self._network.handler = self
+        with ThreadPoolExecutor(1, thread_name_prefix="raft-snapshot") as pool:
+            try:
+                self._start(node_id, peers, pool)
+                ready.set_result(await self._network.listen(*listen))
+                while not self._stopping:
+                    self._tick()
+                    await asyncio.sleep(self._timings.tick)
+            except Exception as error:  # noqa: BLE001 - fail-stop; whoever started the thread is told
+                if ready.done():
+                    self.fail(error)
+                else:
+                    self.failure = error
+                    ready.set_exception(error)
+            await self._leave()
+
+    def _start(self, node_id: str, peers: Mapping[str, str], pool: ThreadPoolExecutor) -> None:
+        if self._disk.chunks is not None:
+            self._machine.restore(self._disk.chunks)
+        known = self._disk.peers() | dict(peers)
+        self._network.hints = known | self._network.hints
+
+        def background(work: Callable[[], Path]) -> Future[Path]:
+            return pool.submit(work)
+
+        self._core = Core(
+            node_id,
+            self._disk.log,
+            self._disk.snapshots,
+            self._machine,
+            self._network,
+            peers=known,
+            timings=self._timings,
+            background=background,
+        )
+        self._driver = Driver(self._core)
+
+    async def _leave(self) -> None:
+        for call in self._calls:
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+        await self._network.close()
+        try:
+            if self.failure is None:
+                self._disk.close()
+        except Exception as error:  # noqa: BLE001 - fail-stop, at the very end
+            self.fail(error)
+        finally:
+            self._disk.release()
+        if hasattr(self, "_driver"):
+            self._driver.abandon(Unavailable("the store has stopped; the write may still take effect"))
+            self._tell()
+
+    def fail(self, error: BaseException) -> None:
+        """End the thread because of ``error``."""
+        if self.failure is None:
+            self.failure = error
+            _log.critical("the store stops, this manager takes no further part: %s", error, exc_info=error)
+        self._stopping = True
+
+    def stop(self) -> None:
+        """End the thread in good order."""
+        self._stopping = True
+
+    # -- the tick
+
+    def kick(self) -> None:
+        """Tick as soon as everything that is ready in this turn of the loop has had its say."""
+        if not self._kicked:
+            self._kicked = True
+            self.loop.call_soon(self._kicked_tick)
+
+    def _kicked_tick(self) -> None:
+        self._kicked = False
+        try:
+            self._tick()
+        except Exception as error:  # noqa: BLE001 - fail-stop: a tick is never tried again
+            self.fail(error)
+
+    def _tick(self) -> None:
+        if self._stopping:
+            return
+        if self._driver.tick():
+            self.kick()
+        self._tell()
+
+    # -- calls from the application
+
+    def propose(self, command: bytes, fence: int, answer: Answer) -> None:
+        """Put a command of the state machine into the log."""
+        self._driver.propose(command, fence, self._later(answer))
+        self.kick()
+
+    def barrier(self, answer: Answer) -> None:
+        """Answer once the state here is as new as any acknowledged before now."""
+        self._driver.barrier(self._later(answer))
+        self.kick()
+
+    def add_member(self, node_id: str, address: str, answer: Answer) -> None:
+        """Make a node a voter."""
+        self._call(self._add_member(node_id, address), self._later(answer))
+
+    def remove_member(self, node_id: str, answer: Answer) -> None:
+        """Take a node's vote away."""
+        self._call(self._remove_member(node_id), self._later(answer))
+
+    def compact(self) -> None:
+        """Take a snapshot now."""
+        self._core.compaction.wanted = True
+        self.kick()
+
+    def _later(self, answer: Answer) -> Answer:
+        return lambda value: self._answers.append((answer, value))
+
+    def _call(self, work: Coroutine[Any, Any, None], answer: Answer) -> None:
+        task = self.loop.create_task(self._run(work, answer), name="raft-membership")
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _run(self, work: Coroutine[Any, Any, None], answer: Answer) -> None:
+        try:
+            await work
+            answer(None)
+        except CoveyError as error:
+            answer(error)
+        except Exception as error:  # noqa: BLE001 - fail-stop: nothing unforeseen happens on this thread
+            self.fail(error)
+        self._tell()
+
+    async def _add_member(self, node_id: str, address: str) -> None:
+        async with self._changing:
+            self._require_leadership()
+            if node_id in self._core.configuration:
+                return
+            await self._network.probe(node_id, address)
+            change = Change(True, node_id, address)
+            check_change(change, self._core.configuration, self._core.reachable() | {node_id})
+            self._network.hints[node_id] = address
+            await self._change(change)
+
+    async def _remove_member(self, node_id: str) -> None:
+        async with self._changing:
+            self._require_leadership()
+            address = self._core.configuration.get(node_id)
+            if address is None:
+                return
+            if node_id == self._core.selfNode.id:
+                self._hand_over()
+            change = Change(False, node_id, address)
+            check_change(change, self._core.configuration, self._core.reachable() - {node_id})
+            await self._change(change)
+
+    def _require_leadership(self) -> None:
+        if not self._core.settled:
+            raise self._driver.not_leader()
+
+    def _hand_over(self) -> None:
+        """Have another member lead, since a leader cannot vote itself out; always raises."""
+        if len(self._core.configuration) == 1:
+            raise FailedPrecondition("this is the last manager; without it there is no cluster")
+        self._core.transferLeadership()
+        raise NotLeader(None)
+
+    async def _change(self, change: Change) -> None:
+        done: asyncio.Future[Any] = self.loop.create_future()
+        self._driver.change(change, lambda value: None if done.done() else done.set_result(value))
+        self.kick()
+        outcome = await done
+        if isinstance(outcome, CoveyError):
+            raise outcome
+
+    # -- what the network says
+
+    def connected(self, node_id: str) -> None:
+        """A member can be spoken to."""
+        self._core.connected(node_id)
+
+    def disconnected(self, node_id: str) -> None:
+        """Not any more."""
+        self._core.disconnected(node_id)
+
+    def receive(self, node_id: str, message: AnyMessage) -> None:
+        """A member said something."""
+        if not self._stopping:
+            self._core.receive(node_id, message)
+
+    def moved(self, node_id: str, address: str) -> None:
+        """A member is now at another address."""
+        self._disk.save_peers(self._network.hints)
+
+    # -- back to the application
+
+    def _tell(self) -> None:
+        """Publish what changed, and the answers with it: who is answered sees the state that the answer speaks of."""
+        core = self._core
+        members = {id_: self._network.hints.get(id_, address) for id_, address in core.configuration.items()}
+        leadership = Leadership(core.raftCurrentTerm, core.leader, core.settled)
+        fresh, old = Published(self._machine.state(), leadership, members), self._published
+        if old is not None and members != old.members:
+            self._disk.save_peers(members)
+        answers, self._answers = self._answers, []
+        if (
+            answers
+            or old is None
+            or fresh.state is not old.state
+            or (leadership, members) != (old.leadership, old.members)
+        ):
+            self._published = fresh
+            self._publish(fresh, answers)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who votes: changes as log entries, and when one may not be made.  Pure; addresses are data, node ids identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from covey.model.errors import FailedPrecondition
+from covey.store.raft.journal import Entry
+
+#: First byte of every entry, as pysyncobj numbers them.
+REGULAR, NO_OP, MEMBERSHIP = 0, 1, 2
+
+_VERSION = 1
+
+
+class Change(msgspec.Struct, frozen=True, array_like=True):
+    """One voter more or less; ``add`` of a voter and removal of a stranger are nothing."""
+
+    add: bool
+    node_id: str
+    address: str
+    version: int = _VERSION
+
+    def apply(self, members: Mapping[str, str], *, reverse: bool = False) -> dict[str, str]:
+        """The voters after the change; ``reverse`` undoes one that was truncated from the log."""
+        after = dict(members)
+        if self.add != reverse:
+            after[self.node_id] = self.address
+        else:
+            after.pop(self.node_id, None)
+        return after
+
+
+def encode_change(change: Change) -> bytes:
+    """The log entry of a change."""
+    return bytes([MEMBERSHIP]) + msgspec.msgpack.encode(change)
+
+
+def decode_change(command: bytes) -> Change | None:
+    """The change that an entry makes, None if it is another kind of entry."""
+    if command[:1] != bytes([MEMBERSHIP]):
+        return None
+    return msgspec.msgpack.decode(command[1:], type=Change)
+
+
+def members_after(members: Mapping[str, str], entries: Iterable[Entry]) -> dict[str, str]:
+    """The voters once ``entries`` are in the log; a change counts from then on, not from its commit."""
+    after = dict(members)
+    for command, _, _ in entries:
+        change = decode_change(command)
+        if change is not None:
+            after = change.apply(after)
+    return after
+
+
+def first_entries(node_id: str, address: str) -> list[Entry]:
+    """The log of a new cluster: the entry that every log begins with, and its first voter."""
+    return [*joiner_entries(), (encode_change(Change(True, node_id, address)), 2, 0)]
+
+
+def joiner_entries() -> list[Entry]:
+    """The log of a node that is to learn everything from the others."""
+    return [(bytes([NO_OP]), 1, 0)]
+
+
+def check_change(change: Change, members: Mapping[str, str], reachable: frozenset[str]) -> None:
+    """Raise FailedPrecondition if the cluster could not decide anything after ``change``.
+
+    ``reachable`` are the nodes that answer now, the asking leader and a node to be added included.
+    """
+    after = change.apply(members)
+    quorum = len(after) // 2 + 1
+    answering = sorted(reachable & after.keys())
+    if len(answering) >= quorum:
+        return
+    silent = ", ".join(sorted(after.keys() - reachable)) or "none"
+    what = "adding" if change.add else "removing"
+    raise FailedPrecondition(
+        f"{what} manager {change.node_id} would leave {len(after)} managers, of which {quorum} must answer for any "
+        f"change to the cluster, and only {len(answering)} would (silent: {silent}): the cluster could not be managed "
+        "any more. Bring the silent managers back first"
+    )

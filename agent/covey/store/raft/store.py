@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: ASYNC109 - every call of the protocol has a deadline
+"""``RaftStore``: the ``Store`` of a manager.  Lives on the application's loop and posts to the Raft thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from covey.model.changes import Batch
+from covey.model.errors import CoveyError, InvalidArgument, Unavailable
+from covey.state.apply import Outcome
+from covey.state.codec import encode_batch
+from covey.state.view import View
+from covey.store.base import Leadership, Notifier, Waiter
+from covey.store.raft.core import Timings
+from covey.store.raft.disk import Disk
+from covey.store.raft.driver import Answer
+from covey.store.raft.engine import Answers, Engine, Published
+from covey.store.raft.machine import ViewMachine
+from covey.store.raft.membership import first_entries, joiner_entries
+from covey.store.raft.transport import Contexts, Identify, TlsNetwork
+from covey.store.raft.wire import MAX_COMMAND
+
+_log = logging.getLogger(__name__)
+
+_NO_MEMBERS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class RaftSettings:
+    """Where a manager's Raft lives.
+
+    ``address`` is where the others dial it (host:port), ``listen`` where it accepts.
+    """
+
+    node_id: str
+    directory: Path
+    listen: tuple[str, int]
+    address: str
+    timings: Timings = field(default_factory=Timings)
+
+
+def bootstrap(directory: Path, node_id: str, address: str) -> None:
+    """Make ``directory`` that of the first manager of a new cluster; nothing happens if it is that already."""
+    disk = Disk(directory, node_id)
+    disk.open(first_entries(node_id, address))
+    disk.close()
+
+
+def prepare_join(directory: Path, node_id: str, members: Mapping[str, str]) -> None:
+    """Make ``directory`` that of a manager that ``members`` (node id to Raft address) are about to take in."""
+    disk = Disk(directory, node_id)
+    if disk.open(joiner_entries()):
+        disk.save_peers(members)
+    disk.close()
+
+
+class RaftStore:
+    """The replicated state; see ``covey.store.base.Store``.
+
+    ``start`` returns once others can connect, not once there is a leader.  Where ``failed`` returns, this manager can
+    take no further part and its process should end with that error.
+    """
+
+    def __init__(self, settings: RaftSettings, contexts: Contexts, identify: Identify) -> None:
+        self._settings = settings
+        self._contexts, self._identify = contexts, identify
+        self._notifier = Notifier()
+        self._published = Published(View(), Leadership(), _NO_MEMBERS)
+        self._failed: asyncio.Event = asyncio.Event()
+        self._engine: Engine | None = None
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._ended: asyncio.Event = asyncio.Event()
+        self.port = 0
+
+    # -- life
+
+    async def start(self) -> None:
+        """Open the directory, listen, and take part; BadState or OSError if that cannot be."""
+        settings, loop = self._settings, asyncio.get_running_loop()
+        disk = Disk(settings.directory, settings.node_id)
+        await asyncio.to_thread(disk.open, None)
+        network = TlsNetwork(settings.node_id, settings.address, self._contexts, self._identify, os.urandom(8))
+
+        def publish(published: Published, answers: Answers) -> None:
+            _post(loop, self._take, published, answers)
+
+        engine = self._engine = Engine(disk, ViewMachine(), network, settings.timings, publish)
+        ready: Future[int] = Future()
+
+        def live() -> None:
+            asyncio.run(engine.run(settings.node_id, settings.listen, {}, ready))
+            _post(loop, self._end)
+
+        self._thread = threading.Thread(target=live, name="raft", daemon=True)
+        self._thread.start()
+        self.port = await asyncio.wrap_future(ready)
+
+    async def stop(self) -> None:
+        """Leave in good order: the log is durable, the directory free when this returns."""
+        if self._engine is None or self._thread is None:
+            return
+        if not self._ended.is_set():
+            _post(self._engine.loop, self._engine.stop)
+        await self._ended.wait()
+        await asyncio.to_thread(self._thread.join)
+
+    async def failed(self) -> BaseException:
+        """Return, with the reason, once this store has stopped of itself."""
+        await self._failed.wait()
+        if self._error is None:
+            raise AssertionError("a failure has a reason")
+        return self._error
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._error = self._engine.failure if self._engine is not None else None
+        if self._error is not None:
+            self._failed.set()
+        self._published = Published(self._published.state, Leadership(), self._published.members)
+        self._notifier.notify()
+
+    def _take(self, published: Published, answers: Answers) -> None:
+        self._published = published
+        self._notifier.notify()
+        for answer, value in answers:
+            answer(value)
+
+    # -- the Store protocol
+
+    def view(self) -> View:
+        """The newest state applied here."""
+        state: View = self._published.state
+        return state
+
+    def leadership(self) -> Leadership:
+        """Who leads, as far as known here."""
+        return self._published.leadership
+
+    def members(self) -> Mapping[str, str]:
+        """The voters and their Raft addresses."""
+        return self._published.members
+
+    def changed(self) -> Waiter:
+        """A new waiter for changes of the view or the leadership."""
+        return self._notifier.waiter()
+
+    async def propose(self, batch: Batch, timeout: float) -> int:
+        """Write ``batch``; its log index."""
+        command = encode_batch(batch)
+        if len(command) > MAX_COMMAND:
+            raise InvalidArgument(f"one change of {len(command)} bytes; at most {MAX_COMMAND} fit into one")
+        outcome: Outcome = await self._ask(timeout, lambda engine, answer: engine.propose(command, batch.fence, answer))
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.index
+
+    async def barrier(self, timeout: float) -> View:
+        """A linearizable view."""
+        await self._ask(timeout, lambda engine, answer: engine.barrier(answer))
+        return self.view()
+
+    async def add_member(self, node_id: str, address: str, timeout: float) -> None:
+        """Make the node a voter."""
+        await self._ask(timeout, lambda engine, answer: engine.add_member(node_id, address, answer))
+
+    async def remove_member(self, node_id: str, timeout: float) -> None:
+        """Take the node's vote away."""
+        await self._ask(timeout, lambda engine, answer: engine.remove_member(node_id, answer))
+
+    async def compact(self) -> None:
+        """Take a snapshot soon, without waiting for the log to grow."""
+        if self._engine is not None:
+            _post(self._engine.loop, self._engine.compact)
+
+    async def _ask(self, timeout: float, call: Callable[[Engine, Answer], None]) -> Any:
+        """Have the Raft thread do ``call`` and wait for its answer."""
+        engine = self._engine
+        if engine is None or self._ended.is_set():
+            reason = f": {self._error}" if self._error else ""
+            raise Unavailable(f"the store of this manager does not run{reason}")
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def answer(value: Any) -> None:
+            if not done.done():
+                done.set_result(value)
+
+        _post(engine.loop, call, engine, answer)
+        try:
+            async with asyncio.timeout(timeout):
+                value = await done
+        except TimeoutError:
+            raise Unavailable(
+                f"no majority of the managers answered within {timeout:g} s; the change may still take effect"
+            ) from None
+        if isinstance(value, CoveyError):
+            raise value
+        return value
+
+
+def _post(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: Any) -> None:
+    """Have ``loop`` call it; nothing if the loop is gone, for then nobody waits there either."""
+    try:
+        loop.call_soon_threadsafe(call, *arguments)
+    except RuntimeError:
+        _log.debug("the loop is closed; %s is dropped", call)

@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Managers' connections on the Raft port: mutual TLS, one connection in each direction; never a rule of Raft.
+
+Each member dials every other one and speaks only on the connection it dialled; it listens on those it accepted.  So
+there is no tie to break, and each direction heals by itself.  Who the peer is comes from its certificate, and is
+checked before a byte of it is parsed; only current members get that far.  The first message either way is ``Hello``:
+its address is where the speaker can be dialled, its session tells a restarted peer, whose old connection is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+from covey.model.errors import CoveyError, FailedPrecondition
+from covey.store.raft.links import Link, Refused
+from covey.store.raft.wire import AnyMessage, Hello, Message
+
+_log = logging.getLogger(__name__)
+
+DIAL_TIMEOUT = 2.0
+RETRY_FIRST, RETRY_MOST = 0.1, 1.0
+HANDSHAKE_TIMEOUT = 5.0
+#: Strangers' handshakes under way at once; more wait in the kernel's queue.
+MAX_HANDSHAKES = 32
+
+
+class Contexts(Protocol):
+    """Today's TLS contexts, asked for at every connection so that certificates can change under way."""
+
+    def server(self) -> ssl.SSLContext:
+        """Requires a client certificate."""
+
+    def client(self) -> ssl.SSLContext:
+        """Presents ours and checks the server's."""
+
+
+#: The node id of the manager of this cluster whose certificate it is; raises CoveyError if it is no such thing.
+Identify = Callable[[ssl.SSLObject], str]
+
+
+class Handler(Protocol):
+    """Who the network works for."""
+
+    def connected(self, node_id: str) -> None:
+        """We can speak to the member now."""
+
+    def disconnected(self, node_id: str) -> None:
+        """Not any more."""
+
+    def receive(self, node_id: str, message: AnyMessage) -> None:
+        """The member said something."""
+
+    def moved(self, node_id: str, address: str) -> None:
+        """The member is now to be dialled elsewhere."""
+
+    def kick(self) -> None:
+        """There is something to do: messages came in, or a slow connection took what it was sent."""
+
+    def fail(self, error: BaseException) -> None:
+        """Something broke that must not be survived."""
+
+
+class Peer:
+    """What is known of one member."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.speaking: Link | None = None
+        self.listening: Link | None = None
+        self.session = b""
+        self.wake = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+
+class TlsNetwork:
+    """The connections of one manager."""
+
+    def __init__(self, node_id: str, address: str, contexts: Contexts, identify: Identify, session: bytes) -> None:
+        self._node_id, self._contexts, self._identify = node_id, contexts, identify
+        self._hello = Hello(address, session)
+        self._peers: dict[str, Peer] = {}
+        #: Newer addresses than the log has, as the nodes themselves said.
+        self.hints: dict[str, str] = {node_id: address}
+        self._accepting: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(MAX_HANDSHAKES)
+        self._server: asyncio.Task[None] | None = None
+        self.handler: Handler
+        self.refusals = 0
+
+    # -- what the core asks for
+
+    def post(self, node_id: str, message: Message) -> bool:
+        """Send on the connection we dialled, if it stands."""
+        peer = self._peers.get(node_id)
+        return peer is not None and peer.speaking is not None and peer.speaking.send(message)
+
+    def room(self, node_id: str) -> bool:
+        """Whether that connection keeps up."""
+        peer = self._peers.get(node_id)
+        return peer is not None and peer.speaking is not None and peer.speaking.room
+
+    def admit(self, node_id: str, address: str) -> None:
+        """Dial this node until it is expelled, at ``address`` unless it told us a newer one."""
+        if node_id in self._peers:
+            return
+        peer = self._peers[node_id] = Peer(self.hints.get(node_id, address))
+        peer.task = asyncio.get_running_loop().create_task(self._keep(node_id, peer), name=f"raft-dial-{node_id}")
+        peer.task.add_done_callback(self._ended)
+
+    def expel(self, node_id: str) -> None:
+        """Hang up and stop dialling."""
+        peer = self._peers.pop(node_id, None)
+        if peer is None:
+            return
+        if peer.task is not None:
+            peer.task.cancel()
+        for link in (peer.speaking, peer.listening):
+            if link is not None:
+                link.close()
+        if peer.speaking is not None:
+            self.handler.disconnected(node_id)
+
+    # -- life
+
+    async def listen(self, host: str, port: int) -> int:
+        """Accept connections; returns the port, which is a free one if ``port`` is 0."""
+        loop = asyncio.get_running_loop()
+        infos = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, where = infos[0]
+        listener = socket.create_server(where[:2], family=family, backlog=64)
+        listener.setblocking(False)
+        self._server = loop.create_task(self._accept(listener), name="raft-accept")
+        self._server.add_done_callback(self._ended)
+        bound: int = listener.getsockname()[1]
+        return bound
+
+    async def close(self) -> None:
+        """Drop everything at once."""
+        tasks = [*self._accepting, *(peer.task for peer in self._peers.values()), self._server]
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+        for peer in self._peers.values():
+            for link in (peer.speaking, peer.listening):
+                if link is not None:
+                    link.close()
+        self._peers.clear()
+        await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.handler.fail(error)
+
+    # -- accepting
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._slots.acquire()
+                connection = await _next(listener)
+                task = loop.create_task(self._greet(connection), name="raft-handshake")
+                self._accepting.add(task)
+                task.add_done_callback(self._greeted)
+        finally:
+            listener.close()
+
+    def _greeted(self, task: asyncio.Task[None]) -> None:
+        self._accepting.discard(task)
+        self._slots.release()
+        self._ended(task)
+
+    async def _greet(self, connection: socket.socket) -> None:
+        tune(connection)
+        source = _name(connection)
+        try:
+            _, link = await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Link(self, self._check_caller, self._heard_caller, self._lost_caller),
+                connection,
+                ssl=self._contexts.server(),
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+            )
+        except (OSError, Refused) as error:
+            self._refuse(source, str(error) or type(error).__name__)
+            connection.close()
+            return
+        if link.refusal:
+            self._refuse(source, link.refusal)
+            return
+        link.send(self._hello)
+
+    def _refuse(self, source: str, reason: str) -> None:
+        self.refusals += 1
+        _log.warning("connection from %s to the Raft port refused: %s", source, reason)
+
+    def _check_caller(self, tls: ssl.SSLObject) -> str:
+        node_id = self._identified(tls)
+        if node_id not in self._peers:
+            raise Refused(f"node {node_id} is not a voter of this cluster, as far as known here")
+        return node_id
+
+    def _identified(self, tls: ssl.SSLObject) -> str:
+        try:
+            return self._identify(tls)
+        except CoveyError as error:
+            raise Refused(str(error)) from error
+
+    def _heard_caller(self, link: Link, message: AnyMessage) -> None:
+        peer = self._peers.get(link.node_id)
+        if peer is None:
+            link.close()
+            return
+        if isinstance(message, Hello):
+            self._greeted_by(link, peer, message)
+        elif peer.listening is link:
+            self.handler.receive(link.node_id, message)
+        else:
+            raise Refused("a message before the greeting, or on a connection that was replaced")
+
+    def _greeted_by(self, link: Link, peer: Peer, hello: Hello) -> None:
+        if peer.listening is not None and peer.listening is not link:
+            peer.listening.close()
+        peer.listening = link
+        if peer.session not in (b"", hello.session) and peer.speaking is not None:
+            peer.speaking.close()
+        peer.session = hello.session
+        if hello.address and hello.address != peer.address:
+            peer.address = self.hints[link.node_id] = hello.address
+            self.handler.moved(link.node_id, hello.address)
+        peer.wake.set()
+
+    def _lost_caller(self, link: Link) -> None:
+        peer = self._peers.get(link.node_id)
+        if peer is not None and peer.listening is link:
+            peer.listening = None
+
+    # -- dialling
+
+    async def _keep(self, node_id: str, peer: Peer) -> None:
+        """Hold a connection to one member, for ever."""
+        pause = RETRY_FIRST
+        while True:
+            peer.wake.clear()
+            try:
+                link = await self._dial(node_id, peer.address)
+            except (OSError, Refused) as error:
+                _log.debug("manager %s at %s cannot be reached: %s", node_id, peer.address, error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(peer.wake.wait(), pause)
+                pause = min(2 * pause, RETRY_MOST)
+                continue
+            pause = RETRY_FIRST
+            await self._speak(node_id, peer, link)
+
+    async def _speak(self, node_id: str, peer: Peer, link: Link) -> None:
+        """Use the connection while it lasts."""
+        peer.speaking, peer.session = link, link.greeting.result().session
+        self.handler.connected(node_id)
+        self.handler.kick()
+        try:
+            await link.gone
+        finally:
+            link.close()
+            if peer.speaking is link and self._peers.get(node_id) is peer:
+                self.handler.disconnected(node_id)
+            peer.speaking = None
+
+    async def _dial(self, node_id: str, address: str) -> Link:
+        """A connection to exactly that node, greeted both ways; OSError, TimeoutError or Refused."""
+        host, port = split_address(address)
+
+        def check(tls: ssl.SSLObject) -> str:
+            found = self._identified(tls)
+            if found != node_id:
+                raise Refused(f"{address} is node {found}, not {node_id}")
+            return found
+
+        async with asyncio.timeout(DIAL_TIMEOUT):
+            _, link = await asyncio.get_running_loop().create_connection(
+                lambda: Link(self, check, _greeting_only, _nothing),
+                host,
+                port,
+                ssl=self._contexts.client(),
+                server_hostname=node_id,
+            )
+            try:
+                link.tune(tune)
+                link.send(self._hello)
+                await link.greeted()
+            except BaseException:
+                link.close()
+                raise
+        return link
+
+    async def probe(self, node_id: str, address: str) -> None:
+        """Try that the node answers there and takes us for a manager; FailedPrecondition says what is wrong."""
+        try:
+            link = await self._dial(node_id, address)
+        except (OSError, Refused) as error:
+            reason = str(error) or "no answer"
+            raise FailedPrecondition(
+                f"manager {node_id} cannot be reached at {address} ({reason}); its Raft port must be open to the other "
+                "managers"
+            ) from error
+        link.close()
+
+
+async def _next(listener: socket.socket) -> socket.socket:
+    """The next connection, whatever became of the ones before it or of this host's descriptors."""
+    while True:
+        try:
+            connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+        except OSError as error:
+            _log.warning("the Raft port could not accept a connection: %s", error)
+            await asyncio.sleep(RETRY_FIRST)
+        else:
+            return connection
+
+
+def _greeting_only(_link: Link, message: AnyMessage) -> None:
+    if not isinstance(message, Hello):
+        raise Refused("a message on a connection that we speak on")
+
+
+def _nothing(_link: Link) -> None:
+    return
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of ``host:port`` or ``[v6]:port``; OSError if it is neither."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise OSError(f"{address!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def tune(connection: socket.socket) -> None:
+    """Send small messages at once, and notice within seconds that the other side is gone without a word."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 4000)
+
+
+def _name(connection: socket.socket) -> str:
+    try:
+        return str(connection.getpeername()[0])
+    except OSError:
+        return "somebody who hung up"

@@ -1,0 +1,10 @@
+class FAIL_REASON:
+    SUCCESS: int
+    DISCARDED: int
+    REQUEST_DENIED: int
+
+class SyncObjConf:
+    appendEntriesPeriod: float
+    leaderFallbackTimeout: float
+    def __init__(self, **kwargs: object) -> None: ...
+    def validate(self) -> None: ...
