@@ -36,10 +36,13 @@ bench: lab-tools  ## the figures, printed and written to build/bench.jsonl
 	@tools/bench
 
 demo: lab-tools  ## three hosts on this machine, made a cluster by site.yml
-	@tools/demo up
+	@python3 tools/demo up
+
+demo-show: venv  ## its nodes, services and tasks
+	@python3 tools/demo show
 
 demo-down: lab-tools  ## take the demo down again
-	@tools/demo down
+	@python3 tools/demo down
 
 clean:  ## what was built here; caches stay
 	rm -rf build dist roles/agent/files/*.whl
@@ -47,4 +50,4 @@ clean:  ## what was built here; caches stay
 print-bin:
 	@echo $(BIN)
 
-.PHONY: help venv check collection lab-tools test bench demo demo-down clean print-bin
+.PHONY: help venv check collection lab-tools test bench demo demo-show demo-down clean print-bin

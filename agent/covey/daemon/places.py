@@ -13,11 +13,15 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
+from covey.model.admission import ManagerInfo
 from covey.model.errors import BadState
 from covey.security import identity
+
+T = TypeVar("T")
 
 _KNOWN = frozenset({"cluster", "forming", "joining", "worker", "lost+found"})
 
@@ -77,15 +81,20 @@ class Places:
                 f"{self.cluster} has no identity in it: restore it from a backup, or move the directory away and join "
                 "the node anew. Nothing was deleted"
             )
-        return found, read_settings(self.cluster / "settings.json")
+        return found, read(self.cluster / "settings.json", Settings)
 
-    def form(self, who: identity.Identity, settings: Settings) -> None:
-        """Begin a cluster directory; ``adopt`` makes it count."""
+    def form(self, who: identity.Identity, settings: Settings, managers: tuple[ManagerInfo, ...] = ()) -> None:
+        """Begin a cluster directory; ``adopt`` makes it count.  ``managers``: whom to turn to at first."""
         if self.forming.exists():
             shutil.rmtree(self.forming)
         self.forming.mkdir(mode=0o700)
         identity.save(self.forming / "identity", who)
         write_durably(self.forming / "settings.json", msgspec.json.encode(settings))
+        write_durably(self.forming / "managers.json", msgspec.json.encode(managers))
+
+    def first_managers(self) -> tuple[ManagerInfo, ...]:
+        """The managers that were named when this node joined."""
+        return read(self.cluster / "managers.json", tuple[ManagerInfo, ...])
 
     def adopt(self) -> None:
         """From here on this node is in the cluster that ``forming/`` describes."""
@@ -97,19 +106,26 @@ class Places:
     def leave(self) -> None:
         """Forget the cluster, assignments included."""
         for directory in (self.cluster, self.worker, self.joining):
-            if directory.exists():
-                gone = self.forming
-                if gone.exists():
-                    shutil.rmtree(gone)
-                directory.rename(gone)  # one step: a crash half-way leaves no half identity
-                shutil.rmtree(gone)
+            self._drop(directory)
+
+    def forget_raft(self) -> None:
+        """A node that is no longer a manager keeps nothing of the cluster's state."""
+        self._drop(self.raft)
+
+    def _drop(self, directory: Path) -> None:
+        if not directory.exists():
+            return
+        if self.forming.exists():
+            shutil.rmtree(self.forming)
+        directory.rename(self.forming)  # one step: a crash half-way leaves no half of it
         sync_directory(self.state)
+        shutil.rmtree(self.forming)
 
 
-def read_settings(path: Path) -> Settings:
-    """The settings in that file; BadState names it if it is damaged."""
+def read(path: Path, kind: type[T]) -> T:
+    """The value in that file; BadState names it if it is damaged."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Settings)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError) as error:
         raise BadState(f"{path}: {error}. Restore it from a backup. Nothing was deleted") from error
 

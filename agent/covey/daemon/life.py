@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How this node comes into a cluster, changes its role and leaves: one such change at a time, durable when it returns.
+
+Each prepares everything beside what counts and makes it count by one rename (``places``); whatever fails before that
+leaves the node as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import covey
+from covey.api.bodies import CompleteRequest, InitRequest, JoinRequest
+from covey.api.ports import LocalState, Managing, NodeReport
+from covey.daemon import addresses
+from covey.daemon.config import Config
+from covey.daemon.founding import found
+from covey.daemon.places import Places, Settings
+from covey.model import errors
+from covey.model.admission import Admission, ManagerInfo
+from covey.model.clock import Clock
+from covey.model.secret import Secret
+from covey.model.spec import Role
+from covey.security import identity, keys
+from covey.security.identity import Identity
+
+log = logging.getLogger(__name__)
+
+#: Seconds that init and join wait for the node to be what it has become; it goes on in the background after that.
+SETTLE = 20.0
+
+
+class Member(Protocol):
+    """The running parts of a node that is in a cluster."""
+
+    @property
+    def who(self) -> Identity: ...
+    @property
+    def settled(self) -> bool:
+        """A manager has heard this node, and if it is a manager itself, it has its vote."""
+
+    def managing(self) -> Managing | None: ...
+    def managers(self) -> tuple[ManagerInfo, ...]: ...
+    async def start(self) -> None: ...
+    async def wait_settled(self) -> None: ...
+    async def stop(self) -> None:
+        """Stop the agent's parts; containers run on."""
+
+    async def clear(self) -> None:
+        """Remove this node's containers from its engine; after ``stop``."""
+
+
+class Outside(Protocol):
+    """Calls to managers on behalf of a node that is not, or not as what it shall be, in their cluster."""
+
+    async def join(self, addresses: Sequence[str], token: Secret, csr: bytes, hostname: str) -> Admission: ...
+    async def renew(self, who: Identity, managers: Sequence[ManagerInfo], csr: bytes) -> Admission: ...
+
+
+class Life:
+    """This node's own life; see ``covey.api.ports.NodeLife``."""
+
+    def __init__(  # noqa: PLR0913 - the parts of a node's life are these
+        self,
+        config: Config,
+        places: Places,
+        clock: Clock,
+        *,
+        hostname: str,
+        preflight: Callable[[], Awaitable[None]],
+        outside: Outside,
+        make_member: Callable[[Identity, Settings], Member],
+    ) -> None:
+        self._config, self._places, self._clock, self._hostname = config, places, clock, hostname
+        self._preflight, self._outside, self._make_member = preflight, outside, make_member
+        self._member: Member | None = None
+        self._changing = asyncio.Lock()
+
+    # -- asking
+
+    def status(self) -> NodeReport:
+        """What this node knows of itself without asking anybody."""
+        member = self._member
+        if member is None:
+            return NodeReport(LocalState.INACTIVE, covey.__version__)
+        who = member.who
+        return NodeReport(
+            state=LocalState.ACTIVE if member.settled else LocalState.PENDING,
+            version=covey.__version__,
+            node_id=who.node_id,
+            cluster_id=who.cluster_id,
+            role=who.role,
+            advertise_addr=self._settings.advertise,
+            managers=member.managers(),
+        )
+
+    def managing(self) -> Managing | None:
+        """This node as a manager, None if it is not."""
+        return self._member.managing() if self._member else None
+
+    # -- changing
+
+    async def start(self) -> None:
+        """Go on with the life that is on disk; BadState if it cannot be read."""
+        async with self._changing:
+            self._places.prepare()
+            loaded = self._places.load()
+            if loaded is not None:
+                await self._become(*loaded)
+
+    async def stop(self) -> None:
+        """Stop the agent's parts; containers run on."""
+        async with self._changing:
+            if self._member is not None:
+                await self._member.stop()
+
+    async def init(self, request: InitRequest) -> str:
+        """Found a cluster with this node as its only manager; its node id."""
+        async with self._changing:
+            settings = await self._prepare(request.advertise_addr, request.listen_addr)
+            addresses.require_free(settings.listen, self._config.raft_listen_addr)
+            who = await found(self._places, settings, request, self._clock, self._raft_address(settings))
+            self._places.adopt()
+            await self._become(who, settings)
+        await self._settle()
+        log.info("founded cluster %s as node %s", who.cluster_id, who.node_id)
+        return who.node_id
+
+    async def join(self, request: JoinRequest) -> None:
+        """Join with a token."""
+        async with self._changing:
+            settings = await self._prepare(request.advertise_addr, request.listen_addr)
+            key = identity.keep_pending_key(self._places.joining, keys.new_key())
+            admission = await self._outside.join(
+                request.remote_addrs, request.token, keys.make_csr(key), self._hostname
+            )
+            await self._accept(admission, key, settings)
+        await self._settle()
+
+    async def request_join(self, advertise_addr: str) -> bytes:
+        """A certificate request for a key that is kept until the join is complete."""
+        async with self._changing:
+            await self._prepare(advertise_addr, "")
+            return keys.make_csr(identity.keep_pending_key(self._places.joining, keys.new_key()))
+
+    async def complete_join(self, request: CompleteRequest) -> None:
+        """Take an admission that was signed for the pending key."""
+        async with self._changing:
+            settings = await self._prepare(request.advertise_addr, request.listen_addr)
+            key = identity.pending_key(self._places.joining)
+            if key is None:
+                raise errors.FailedPrecondition(
+                    f"{self._hostname} has not asked to join: request a join here first, and have that request admitted"
+                )
+            await self._accept(request.admission, key, settings)
+        await self._settle()
+
+    async def leave(self, force: bool) -> None:
+        """Leave the cluster: this node's containers and everything it knew of the cluster go."""
+        async with self._changing:
+            member = self._member
+            if member is None:
+                raise errors.NotInCluster(f"{self._hostname} is not part of a cluster")
+            if member.who.role is Role.MANAGER and not force:
+                raise errors.FailedPrecondition(
+                    f"{self._hostname} is a manager: demote it first, so that its vote is not missed, or force it to go"
+                )
+            await member.stop()
+            await member.clear()
+            self._member = None
+            self._places.leave()
+            log.info("left cluster %s", member.who.cluster_id)
+
+    async def change_role(self) -> None:
+        """Get a certificate for the role that the cluster wants this node to have, and become it."""
+        async with self._changing:
+            member = self._member
+            if member is None:
+                return
+            key = keys.new_key()
+            admission = await self._outside.renew(member.who, member.managers(), keys.make_csr(key))
+            who = _identity(admission, key)
+            log.info("this node is a %s now", who.role)
+            await member.stop()
+            identity.save(self._places.cluster / "identity", who)
+            if who.role is Role.WORKER:
+                self._places.forget_raft()
+            await self._become(who, self._settings)
+
+    # -- inside
+
+    async def _prepare(self, advertise: str, listen: str) -> Settings:
+        """What any way into a cluster needs first."""
+        if self._member is not None:
+            raise errors.AlreadyInCluster(
+                'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another '
+                f"one. (It is node {self._member.who.node_id} of cluster {self._member.who.cluster_id}.)"
+            )
+        await self._preflight()
+        wanted = advertise or self._config.advertise_addr
+        return Settings(advertise=addresses.advertise_address(wanted), listen=listen or self._config.listen_addr)
+
+    async def _accept(self, admission: Admission, key: Secret, settings: Settings) -> None:
+        who = _identity(admission, key)
+        if who.role is Role.MANAGER:
+            addresses.require_free(settings.listen, self._config.raft_listen_addr)
+        self._places.form(who, settings, admission.managers)
+        self._places.adopt()
+        log.info("joined cluster %s as node %s (%s)", who.cluster_id, who.node_id, who.role)
+        await self._become(who, settings)
+
+    async def _become(self, who: Identity, settings: Settings) -> None:
+        self._settings = settings
+        self._member = self._make_member(who, settings)
+        await self._member.start()
+
+    async def _settle(self) -> None:
+        """Wait a while until the node is what it has become."""
+        if self._member is not None:
+            try:
+                async with asyncio.timeout(SETTLE):
+                    await self._member.wait_settled()
+            except TimeoutError:
+                log.warning("this node is in its cluster, but no manager has taken it up within %g s", SETTLE)
+
+    def _raft_address(self, settings: Settings) -> str:
+        return addresses.join(settings.advertise, addresses.split(self._config.raft_listen_addr)[1])
+
+
+def _identity(admission: Admission, key: Secret) -> Identity:
+    """The identity the admission makes with our key; refuses one that was made for another key or cluster."""
+    who = identity.assemble(admission.certificate.encode(), key, admission.root_ca.encode())
+    if (who.node_id, who.cluster_id, who.role) != (admission.node_id, admission.cluster_id, admission.role):
+        raise errors.InvalidArgument("the certificate says something else than the admission it came with", "Admission")
+    return who
