@@ -40,7 +40,6 @@ class Channel:
     def __init__(self, connection: socket.socket, role: type[h11.CLIENT] | type[h11.SERVER]) -> None:
         self.socket = connection
         self.http = h11.Connection(role, max_incomplete_event_size=HEAD_LIMIT)
-        self.ended = False  # the other end has sent all it will
 
     async def receive(self) -> Event:
         """The next event; h11.RemoteProtocolError when the other end breaks the rules, or off in the middle."""
@@ -50,7 +49,6 @@ class Channel:
                 data = await loop.sock_recv(self.socket, CHUNK)
             except ConnectionError:
                 data = b""
-            self.ended = not data
             self.http.receive_data(data)
         return event
 

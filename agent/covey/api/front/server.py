@@ -136,9 +136,10 @@ def parse(head: h11.Request, caller: Credentials | None) -> Request:
 
 
 async def _refuse(channel: Channel, gone: asyncio.Event, error: h11.RemoteProtocolError) -> None:
-    if channel.http.our_state not in {h11.IDLE, h11.SEND_RESPONSE} or channel.ended:
-        return
-    await local.respond(channel, gone, "GET", Response.error(error.error_status_hint, f"not an HTTP request: {error}"))
+    if channel.http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+        await local.respond(
+            channel, gone, "GET", Response.error(error.error_status_hint, f"not an HTTP request: {error}")
+        )
 
 
 async def _accept(listener: socket.socket) -> socket.socket:

@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 
 from covey.api.front.engine import Engine
 from covey.api.front.server import Front
-from covey.api.front.sockets import listen
+from covey.api.front.sockets import Hangups, listen
 from covey.api.http import HeaderHook, Proxied, Request, Response
 
+QUIET = 200  # turns of the event loop
 GUARD = 30.0  # only a test that hangs ever sees it
 
 
@@ -53,6 +55,17 @@ class Peer:
 
     def close(self) -> None:
         self.writer.close()
+
+    async def hung_up(self) -> None:
+        """Return once the other side is closed altogether."""
+        with closing(Hangups()) as hangups, hangups.watching(self.writer.get_extra_info("socket")) as gone:
+            await gone.wait()
+
+
+async def settle() -> None:
+    """Let everything happen that needs no more input: all of it happens in this one loop."""
+    for _ in range(QUIET):
+        await asyncio.sleep(0)
 
 
 Script = Callable[[Peer], Awaitable[None]]

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from .conftest import Peer, Script, World, answers
-from .test_streams import BLOCK, HELD, MEBI, stuck
+from .test_streams import BLOCK, HELD, MEBI, sip, stuck
 
 UPGRADE = b"POST /containers/a/attach?stream=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 PLAIN = b"POST /containers/a/attach?stream=1 HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -181,6 +181,43 @@ async def test_an_engine_that_is_gone_ends_the_clients_side(world: World) -> Non
     client = await attached(world)
     assert await client.reader.read() == b"exit 0"
     await refused(client)
+
+
+async def test_an_idle_client_is_told_that_the_engine_is_gone(world: World) -> None:
+    async def engine(peer: Peer) -> None:
+        peer.close()
+
+    await world.engine_does(after(UPGRADED, engine))
+    client = await attached(world)
+    assert await client.reader.read() == b""
+    await client.hung_up()
+
+
+async def test_an_idle_engine_is_told_that_the_client_is_gone(world: World) -> None:
+    told = asyncio.Event()
+
+    async def engine(peer: Peer) -> None:
+        assert await peer.reader.read() == b""
+        await peer.hung_up()
+        told.set()
+
+    await world.engine_does(after(UPGRADED, engine))
+    client = await attached(world)
+    client.close()
+    await told.wait()
+
+
+async def test_all_that_a_client_sent_before_it_left_arrives(world: World) -> None:
+    got: asyncio.Queue[int] = asyncio.Queue()
+
+    async def engine(peer: Peer) -> None:
+        await got.put(await sip(peer))
+
+    await world.engine_does(after(UPGRADED, engine))
+    client = await attached(world)
+    client.writer.write(bytes(MEBI))
+    client.close()
+    assert await got.get() == MEBI
 
 
 async def test_both_directions_are_full_at_once(world: World) -> None:

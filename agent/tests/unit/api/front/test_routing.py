@@ -4,9 +4,11 @@
 import asyncio
 import os
 
+import pytest
+
 from covey.api.http import Headers, Proxied, Request, Response
 
-from .conftest import Peer, World, answers
+from .conftest import Peer, World, answers, settle
 
 GET = "GET {} HTTP/1.1\nHost: docker"
 
@@ -73,9 +75,11 @@ async def test_without_an_engine_ours_go_on(world: World) -> None:
     assert (await client.ask(GET.format("/back")))[1] == b"engine /back 0"
 
 
-async def test_an_engine_that_says_nothing_is_down(world: World) -> None:
+@pytest.mark.parametrize("reads", [True, False])
+async def test_an_engine_that_says_nothing_is_down(world: World, reads: bool) -> None:
     async def hangs_up(engine: Peer) -> None:
-        await engine.head()
+        if reads:
+            await engine.head()
         engine.close()
 
     await world.engine_does(hangs_up)
@@ -171,6 +175,13 @@ async def test_nonsense_is_answered_and_ends_the_connection(world: World) -> Non
     assert b"not an HTTP request" in answer
 
 
+async def test_half_a_request_is_answered_as_far_as_it_goes(world: World) -> None:
+    client = await world.client()
+    await client.send(b"GET /ours HTTP/1.1\r\nHo")
+    client.writer.write_eof()
+    assert (await client.reader.read()).startswith(b"HTTP/1.1 400 ")
+
+
 async def test_an_endless_head_is_refused(world: World) -> None:
     client = await world.client()
     await client.send(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 1_100_000)
@@ -186,12 +197,17 @@ async def test_contradictory_lengths_are_refused(world: World) -> None:
 
 
 async def test_chunks_overrule_a_length_on_both_sides(world: World) -> None:
-    await world.engine_does(answers)
+    async def engine(peer: Peer) -> None:
+        head = await peer.head()
+        assert "content-length" not in head.lower()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" + await peer.body(head))
+
+    await world.engine_does(engine)
     client = await world.client()
     await client.send(
         b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
     )
-    assert await client.body(await client.head()) == b"engine /a 3"
+    assert await client.body(await client.head()) == b"abc"
 
 
 async def test_what_a_handler_raises_is_explained(world: World) -> None:
@@ -240,6 +256,7 @@ async def test_a_read_ends_with_its_client_and_a_write_does_not(world: World) ->
         await started.wait()
         client.close()
         if method == "POST":
+            await settle()
             release.set()
         assert await ends.get() == expected
 

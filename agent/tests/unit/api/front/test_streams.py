@@ -11,12 +11,11 @@ import pytest
 from covey.api.front.local import BODY_LIMIT
 from covey.api.http import Request, Response
 
-from .conftest import Peer, World, answers
+from .conftest import QUIET, Peer, World, answers, settle
 
 MEBI = 1024 * 1024
 BIG = 100 * MEBI
 BLOCK = bytes(range(256)) * 256
-QUIET = 200  # turns of the event loop without progress: everything here happens in this one loop
 HELD = 4 * MEBI  # the kernel's and the test's own buffers, generously
 
 
@@ -195,17 +194,43 @@ async def test_a_client_that_breaks_off_its_upload_breaks_off_the_engines(world:
     assert await got.get() == b"half"
 
 
+async def sip(peer: Peer) -> int:
+    """Read to the end in small pieces, so that much is still under way when the sender is done; how much it was."""
+    total = 0
+    while data := await peer.reader.read(4096):
+        total += len(data)
+        await settle()
+    return total
+
+
 async def test_a_request_whose_client_left_is_still_passed_on_whole(world: World) -> None:
     got: asyncio.Queue[int] = asyncio.Queue()
 
     async def engine(peer: Peer) -> None:
-        await got.put(await drink(peer, await peer.head()))
+        await peer.head()
+        await got.put(await sip(peer))
 
     await world.engine_does(engine)
     client = await world.client()
-    await client.send(b"POST /a HTTP/1.1\r\nHost: x\r\n" + framing(chunked=False, size=len(BLOCK)) + BLOCK)
+    client.writer.write(b"POST /a HTTP/1.1\r\nHost: x\r\n" + framing(chunked=False, size=MEBI))
+    client.writer.write(bytes(MEBI))
     client.close()
-    assert await got.get() == len(BLOCK)
+    assert await got.get() == MEBI
+
+
+async def test_an_answer_may_come_before_the_end_of_its_request(world: World) -> None:
+    async def engine(peer: Peer) -> None:
+        await peer.head()
+        await anext(peer.chunks())
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    await world.engine_does(engine)
+    client = await world.client()
+    await client.send(b"POST /a HTTP/1.1\r\nHost: x\r\n" + framing(chunked=True, size=0) + framed(b"{}", chunked=True))
+    assert await client.body(await client.head()) == b"ok"
+    await settle()
+    await client.send(b"0\r\n\r\n")
+    assert (await client.ask("GET /ours HTTP/1.1\nHost: x"))[0].startswith("HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -297,6 +322,13 @@ async def test_ours_say_when_to_continue(world: World) -> None:
     assert b'"size":2' in await client.body(await client.head())
 
 
+async def test_a_body_over_our_limit_is_not_asked_for(world: World) -> None:
+    client = await world.client()
+    size = BODY_LIMIT + 1
+    await client.send(b"POST /ours HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % size)
+    assert (await client.head()).startswith("HTTP/1.1 413 ")
+
+
 @pytest.mark.parametrize("chunked", [True, False])
 async def test_our_bodies_have_a_limit(world: World, chunked: bool) -> None:
     for size, status in ((BODY_LIMIT, b"200"), (BODY_LIMIT + len(BLOCK), b"413")):
@@ -334,6 +366,37 @@ async def test_a_handler_may_stream_and_is_told_when_nobody_listens(world: World
     assert [await anext(chunks), await anext(chunks)] == [b"one\n", b"two\n"]
     client.close()
     await closed.wait()
+
+
+class Recorder:
+    """A body without end that knows whether it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return BLOCK
+
+    async def aclose(self) -> None:
+        self.closed.set()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_streamed_body_is_closed_in_any_case(world: World, method: str) -> None:
+    body = Recorder()
+
+    async def stream(request: Request) -> Response:
+        return Response(200, body=body)
+
+    world.ours.reply = stream
+    client = await world.client()
+    await client.send(f"{method} /ours HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await client.head()
+    client.close()
+    await body.closed.wait()
 
 
 async def test_a_stream_that_fails_is_not_taken_for_the_end(world: World, caplog: pytest.LogCaptureFixture) -> None:
