@@ -33,7 +33,7 @@ test: lab-tools  ## every test; STAGES="unit lab" for some
 	@tools/test $(STAGES)
 
 bench: lab-tools  ## the figures, printed and written to build/bench.jsonl
-	@tools/bench
+	@python3 tools/bench
 
 demo: lab-tools  ## three hosts on this machine, made a cluster by site.yml
 	@python3 tools/demo up
