@@ -25,7 +25,8 @@ class Create:
 class Update:
     """Replace an object that is still at ``object.version``.
 
-    Of a task, the status survives if it is further up the ladder; of a node, status and description always survive.
+    Of a task, the status survives if it is further up the ladder; of a node, status and description always survive; of
+    a service, ``update_status`` survives as long as the spec is the same and is cleared by a new one.
     """
 
     object: Object

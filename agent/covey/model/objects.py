@@ -164,6 +164,8 @@ class Task(Object, kw_only=True):
     start_at: float = 0.0
     restarts: tuple[float, ...] = ()
     replaces: str = ""  # the task whose place this one takes: it starts once that one has stopped
+    running_at: float = 0.0  # when the managers, by their clock, first saw it running; written by apply alone
+    ended_at: float = 0.0  # when they first saw it over; written by apply alone
 
     @property
     def name(self) -> str:

@@ -24,3 +24,10 @@ class Plan:
 #: Ids for objects a planner creates come from this argument, so that it stays a pure function of its arguments.
 NewId = Callable[[], str]
 Planner = Callable[[View, float, NewId], Plan]
+
+
+def earliest(first: float | None, second: float | None) -> float | None:
+    """The sooner of two wake-ups, either of which may be absent."""
+    if first is None or second is None:
+        return second if first is None else first
+    return min(first, second)

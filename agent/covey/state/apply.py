@@ -13,7 +13,8 @@ import msgspec
 
 from covey.model.changes import Batch, Create, Delete, ObserveNode, ObserveTask, SetUpdateStatus, Update
 from covey.model.errors import Conflict, CoveyError, NotFound, OutOfSequence
-from covey.model.objects import Node, Object, Service, Task, kind_of
+from covey.model.objects import Node, Object, Service, Task, TaskStatus, kind_of
+from covey.model.tasks import TaskState, is_terminal
 from covey.state.view import View
 
 #: How many request ids are remembered; a retry comes within seconds.
@@ -79,7 +80,7 @@ class Draft:
             case ObserveTask(id_, status):
                 task = self._table("tasks").get(id_)
                 if task is not None and status.state >= task.status.state:
-                    self.put(_with(task, status=status))
+                    self.put(_observed(task, status, self._at))
             case ObserveNode(id_, status, description):
                 node = self._table("nodes").get(id_)
                 if node is not None:
@@ -172,9 +173,21 @@ def _with_observed(thing: Object, current: Object) -> Object:
     """``thing`` with what was observed of ``current`` where its writer may not know better."""
     if isinstance(thing, Node) and isinstance(current, Node):
         return msgspec.structs.replace(thing, status=current.status, description=current.description)
-    if isinstance(thing, Task) and isinstance(current, Task) and thing.status.state < current.status.state:
-        return msgspec.structs.replace(thing, status=current.status)
+    if isinstance(thing, Service) and isinstance(current, Service):
+        update_status = current.update_status if thing.spec == current.spec else None
+        return msgspec.structs.replace(thing, update_status=update_status)
+    if isinstance(thing, Task) and isinstance(current, Task):
+        status = max(thing.status, current.status, key=lambda seen: seen.state)
+        running_at, ended_at = current.running_at or thing.running_at, current.ended_at or thing.ended_at
+        return msgspec.structs.replace(thing, status=status, running_at=running_at, ended_at=ended_at)
     return thing
+
+
+def _observed(task: Task, status: TaskStatus, at: float) -> Task:
+    """``task`` with a worker's word on it; its two milestones are kept by the managers' clock."""
+    running_at = task.running_at or (at if status.state is TaskState.RUNNING else 0.0)
+    ended_at = task.ended_at or (at if is_terminal(status.state) else 0.0)
+    return msgspec.structs.replace(task, status=status, running_at=running_at, ended_at=ended_at)
 
 
 def _with(thing: Any, **fields: Any) -> Any:

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All planners in their order, and how they are run until none wants a change.
+
+Their order is for speed, not for correctness: each acts on the state alone, and they run again until all are content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import cycle, islice
+
+import msgspec
+
+from covey.model.changes import (
+    Batch,
+    Change,
+    Create,
+    Delete,
+    ObserveNode,
+    ObserveTask,
+    SetUpdateStatus,
+    Update,
+)
+from covey.model.objects import Object, Service, Task, kind_of
+from covey.plan.base import NewId, Plan, Planner, earliest
+from covey.plan.globals import globals_
+from covey.plan.orphans import orphans
+from covey.plan.placement.schedule import schedule
+from covey.plan.reap import reap
+from covey.plan.replicated import replicated
+from covey.plan.restart import restart
+from covey.plan.slots import slot_key
+from covey.plan.start import start
+from covey.state.apply import apply
+from covey.state.view import View
+
+PLANNERS: tuple[Planner, ...] = (orphans, replicated, globals_, restart, start, schedule, reap)
+
+#: Changes in one plan; what is beyond waits for the next, which is due at once.
+LIMIT = 2000
+#: Passes of all planners after which something is wrong, and what there is should be proposed.
+ROUNDS = 20
+
+
+def settle(view: View, now: float, new_id: NewId, limit: int = LIMIT) -> Plan:
+    """Everything the planners want, as one transaction on ``view``; empty once nothing is to be done.
+
+    The rounds run on a scratch view, and what is returned is how it differs from ``view`` in the end: a task that was
+    created, placed and told to run is one Create.
+    """
+    scratch = view
+    touched: dict[tuple[str, str], None] = {}
+    wake_at: float | None = None
+    content = 0
+    for planner in islice(cycle(PLANNERS), ROUNDS * len(PLANNERS)):
+        plan = planner(scratch, now, new_id)
+        if not plan.changes:
+            content += 1
+            wake_at = earliest(wake_at, plan.wake_at)
+            if content == len(PLANNERS):
+                break
+            continue
+        content, wake_at = 0, None
+        scratch = _after(scratch, plan, now)
+        touched.update((_touches(change), None) for change in plan.changes)
+        if len(touched) >= limit:
+            break
+    changes = _whole_slots(view, scratch, touched, limit)
+    return Plan(tuple(changes), wake_at if content == len(PLANNERS) else now)
+
+
+def _after(view: View, plan: Plan, now: float) -> View:
+    after, outcome = apply(view, Batch(request_id="", at=now, changes=plan.changes), view.index + 1)
+    if outcome.error is not None:
+        raise outcome.error
+    return after
+
+
+def _touches(change: Change) -> tuple[str, str]:
+    match change:
+        case Create(thing) | Update(thing):
+            return kind_of(thing), thing.id
+        case Delete(kind, id_, _):
+            return kind, id_
+        case ObserveTask(id_, _):
+            return "task", id_
+        case ObserveNode(id_, _, _):
+            return "node", id_
+        case SetUpdateStatus(id_, _, _):
+            return "service", id_
+
+
+def _whole_slots(view: View, scratch: View, touched: Iterable[tuple[str, str]], limit: int) -> list[Change]:
+    """How ``scratch`` differs from ``view``, cut after ``limit``, but never between the tasks of one slot."""
+    groups: dict[object, list[Change]] = {}
+    for kind, id_ in touched:
+        before, after = view.table(kind).get(id_), scratch.table(kind).get(id_)
+        change = _change(kind, before, after)
+        if change is not None:
+            thing = before or after
+            key = (thing.service_id, slot_key(thing)) if isinstance(thing, Task) else (kind, id_)
+            groups.setdefault(key, []).append(change)
+    changes: list[Change] = []
+    for group in groups.values():
+        if len(changes) >= limit:
+            break
+        changes += group
+    return changes
+
+
+def _change(kind: str, before: Object | None, after: Object | None) -> Change | None:
+    """The one change that makes ``after`` of ``before``."""
+    if before is None:
+        return None if after is None else Create(after)
+    if after is None:
+        return Delete(kind, before.id, before.version)
+    if after.version != before.version:
+        return Update(msgspec.structs.replace(after, version=before.version))
+    if isinstance(after, Task):
+        return ObserveTask(after.id, after.status)
+    if isinstance(after, Service):
+        return SetUpdateStatus(after.id, after.version, after.update_status)
+    return None
