@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 from covey.store.raft.log import Log
@@ -14,12 +15,19 @@ from covey.store.raft.snapshot import Mark, Snapshots
 
 _log = logging.getLogger(__name__)
 
-#: A snapshot after so many entries, or so many bytes beyond the tail and the last snapshot's size fourfold.
-ENTRIES = 10_000
-BYTES = 16 << 20
-#: What stays for followers that are a little behind; without it each of them needs the whole state.
-TAIL_ENTRIES = 5_000
-TAIL_BYTES = 16 << 20
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A snapshot after ``entries``, or after so many ``size`` bytes (or four times the last snapshot, if that is more).
+
+    The tail stays for followers that are a little behind; without it each of them needs the whole state.
+    """
+
+    entries: int = 10_000
+    size: int = 16 << 20
+    tail_entries: int = 5_000
+    tail_size: int = 16 << 20
+
 
 Background = Callable[[Callable[[], Path]], "Future[Path]"]
 
@@ -27,8 +35,11 @@ Background = Callable[[Callable[[], Path]], "Future[Path]"]
 class Compaction:
     """Takes one snapshot at a time."""
 
-    def __init__(self, log: Log, snapshots: Snapshots, machine: Machine, background: Background) -> None:
+    def __init__(
+        self, log: Log, snapshots: Snapshots, machine: Machine, background: Background, policy: Policy
+    ) -> None:
         self._log, self._snapshots, self._machine, self._background = log, snapshots, machine, background
+        self._policy = policy
         self._running: tuple[Mark, Future[Path]] | None = None
         self.wanted = False
 
@@ -41,13 +52,13 @@ class Compaction:
 
     def _due(self, applied: int, *, leading: bool) -> bool:
         """The leader waits a little longer, so that not all members are busy at once."""
-        mark = self._snapshots.mark
+        policy, mark = self._policy, self._snapshots.mark
         since = applied - (mark.index if mark else 0)
         if since < 1 or applied <= self._log.first:
             return False
         patience = 1.25 if leading else 1.0
-        enough = TAIL_BYTES + max(BYTES, 4 * self._snapshots.size)
-        return self.wanted or since >= ENTRIES * patience or self._log.bytes >= enough * patience
+        enough = policy.tail_size + max(policy.size, 4 * self._snapshots.size)
+        return self.wanted or since >= policy.entries * patience or self._log.bytes >= enough * patience
 
     def _begin(self, applied: int, members: Mapping[str, str]) -> None:
         self.wanted = False
@@ -68,9 +79,9 @@ class Compaction:
     def _tail_start(self, index: int) -> int:
         """The oldest entry before ``index`` worth keeping."""
         size, start = 0, index
-        while start > self._log.first and index - start < TAIL_ENTRIES:
+        while start > self._log.first and index - start < self._policy.tail_entries:
             size += len(self._log[start - 1 - self._log.first][0])
-            if size > TAIL_BYTES:
+            if size > self._policy.tail_size:
                 break
             start -= 1
         return start

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pysyncobj.syncobj as library
 from pysyncobj.config import FAIL_REASON, SyncObjConf
 from pysyncobj.node import Node
-from pysyncobj.syncobj import VERSION, SyncObj, monotonicTime
+from pysyncobj.syncobj import VERSION, SyncObj
 
-from covey.store.raft.compaction import Compaction
+from covey.store.raft.compaction import Compaction, Policy
 from covey.store.raft.log import Log
 from covey.store.raft.machine import Machine
 from covey.store.raft.membership import REGULAR, Change, decode_change, members_after
@@ -94,12 +95,13 @@ class Core(SyncObj):
         peers: Mapping[str, str],
         timings: Timings,
         background: Callable[[Callable[[], Path]], Future[Path]],
+        policy: Policy,
     ) -> None:
         me = Node(node_id)
         self.log, self.machine, self.network = log, machine, network
         self.outbox = Outbox(network, me, lambda: self.raftCurrentTerm)
         self.snapshots = snapshots
-        self.compaction = Compaction(log, snapshots, machine, background)
+        self.compaction = Compaction(log, snapshots, machine, background, policy)
         self.incoming = Incoming(snapshots)
         self.outgoing: dict[Node, Outgoing] = {}
         self.progress: dict[str, Progress] = {}
@@ -147,7 +149,7 @@ class Core(SyncObj):
 
     def reachable(self) -> frozenset[str]:
         """The members that answered this leader lately, itself included."""
-        horizon = monotonicTime() - self.conf.leaderFallbackTimeout
+        horizon = library.monotonicTime() - self.conf.leaderFallbackTimeout
         heard = self._SyncObj__lastResponseTime
         alive = {n.id for n in self.otherNodes if self.isNodeConnected(n) and heard.get(n, 0.0) > horizon}
         return frozenset(alive | {self.selfNode.id})
@@ -327,7 +329,7 @@ class Core(SyncObj):
             members = self._peers | members
         members.pop(self.selfNode.id, None)
         self._SyncObj__updateClusterConfiguration([Node(node_id) for node_id in members])
-        now = monotonicTime()
+        now = library.monotonicTime()
         for node_id, address in members.items():
             self._SyncObj__lastResponseTime.setdefault(Node(node_id), now)
             self.network.admit(node_id, address)
@@ -366,7 +368,7 @@ class Core(SyncObj):
         self.log.sync()
 
     def _SyncObj__sendAppendEntries(self) -> None:
-        self._SyncObj__newAppendEntriesTime = monotonicTime() + self.conf.appendEntriesPeriod
+        self._SyncObj__newAppendEntriesTime = library.monotonicTime() + self.conf.appendEntriesPeriod
         self.replicate(beat=True)
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> Any:

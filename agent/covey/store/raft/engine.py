@@ -17,6 +17,7 @@ from typing import Any
 
 from covey.model.errors import CoveyError, FailedPrecondition, NotLeader, Unavailable
 from covey.store.base import Leadership
+from covey.store.raft.compaction import Policy
 from covey.store.raft.core import Core, Timings
 from covey.store.raft.disk import Disk
 from covey.store.raft.driver import Answer, Driver
@@ -26,6 +27,10 @@ from covey.store.raft.transport import TlsNetwork
 from covey.store.raft.wire import AnyMessage
 
 _log = logging.getLogger(__name__)
+
+
+#: Seconds for which a change of the members waits for members that do not answer yet.
+PATIENCE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,7 @@ class Engine:
             peers=known,
             timings=self._timings,
             background=background,
+            policy=Policy(),
         )
         self._driver = Driver(self._core)
 
@@ -204,7 +210,7 @@ class Engine:
                 return
             await self._network.probe(node_id, address)
             change = Change(True, node_id, address)
-            check_change(change, self._core.configuration, self._core.reachable() | {node_id})
+            await self._check(change)
             self._network.hints[node_id] = address
             await self._change(change)
 
@@ -217,8 +223,22 @@ class Engine:
             if node_id == self._core.selfNode.id:
                 self._hand_over()
             change = Change(False, node_id, address)
-            check_change(change, self._core.configuration, self._core.reachable() - {node_id})
+            await self._check(change)
             await self._change(change)
+
+    async def _check(self, change: Change) -> None:
+        """Refuse a change that would cost the majority, but give members that are just connecting a moment."""
+        deadline = self.loop.time() + PATIENCE
+        while True:
+            reachable = self._core.reachable() | ({change.node_id} if change.add else frozenset())
+            try:
+                check_change(change, self._core.configuration, reachable)
+            except FailedPrecondition:
+                if self.loop.time() > deadline:
+                    raise
+                await asyncio.sleep(self._timings.tick)
+            else:
+                return
 
     def _require_leadership(self) -> None:
         if not self._core.settled:

@@ -142,6 +142,8 @@ def _read_frame(file: IO[bytes], sealer: Sealer, number: int) -> tuple[bytes | N
     (length,) = _LENGTH.unpack(head)
     last = bool(length & _LAST)
     sealed = file.read(length & ~_LAST)
+    if len(sealed) != length & ~_LAST:
+        return None, last
     return sealer.open(number, sealed, b"last" if last else b"more"), last
 
 

@@ -131,9 +131,15 @@ class TlsNetwork:
     async def listen(self, host: str, port: int) -> int:
         """Accept connections; returns the port, which is a free one if ``port`` is 0."""
         loop = asyncio.get_running_loop()
-        infos = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, where = infos[0]
-        listener = socket.create_server(where[:2], family=family, backlog=64)
+        try:
+            infos = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, _, _, _, where = infos[0]
+            listener = socket.create_server(where[:2], family=family, backlog=64)
+        except OSError as error:
+            raise FailedPrecondition(
+                f"cannot listen on {host or '*'} port {port} for the other managers: {error.strerror}; free the port, "
+                "or set another listen address"
+            ) from error
         listener.setblocking(False)
         self._server = loop.create_task(self._accept(listener), name="raft-accept")
         self._server.add_done_callback(self._ended)

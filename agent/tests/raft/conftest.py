@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Clusters for the tests of the Raft store."""
+
+import pytest
+
+from tests.raft.harness import Authority, Cluster
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+async def cluster(tmp_path, authority):
+    cluster = Cluster(tmp_path, authority)
+    yield cluster
+    await cluster.close()

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Three real managers on loopback, with TLS, disks and threads as in production."""
+
+import asyncio
+
+import pytest
+
+from covey.model.errors import BadState, FailedPrecondition, NotLeader, Unavailable
+from covey.store.raft import bootstrap
+from tests.raft.harness import create, eventually
+
+
+async def test_a_lone_manager_leads_at_once(cluster):
+    await cluster.found()
+    await cluster.leader(timeout=0.3)
+
+
+async def test_a_lone_manager_keeps_its_state_over_a_restart(cluster):
+    member = await cluster.found()
+    await cluster.write("web")
+    await member.stop()
+    await member.start()
+    await cluster.leader()
+    assert "web" in (await member.store.barrier(5)).services
+
+
+async def test_a_lone_manager_keeps_every_acknowledged_write_over_a_crash(cluster):
+    member = await cluster.found()
+    for round_ in range(3):
+        for number in range(5):
+            await cluster.write(f"s{round_}{number}")
+        await member.crash()
+        await member.start()
+        await cluster.leader()
+        assert len((await member.store.barrier(5)).services) == 5 * (round_ + 1)
+
+
+async def test_all_three_hold_what_was_written(cluster):
+    await cluster.of(3)
+    names = [await cluster.write(f"s{number}") for number in range(20)]
+    for member in cluster.running():
+        await cluster.holds(member, names)
+        assert set(member.store.members()) == {"node-a", "node-b", "node-c"}
+    views = [member.store.view() for member in cluster.running()]
+    assert views[0].services == views[1].services == views[2].services
+
+
+async def test_a_follower_names_the_leader(cluster):
+    await cluster.of(3)
+    leader = await cluster.leader()
+    follower = next(member for member in cluster.running() if member is not leader)
+    await eventually(lambda: follower.store.leadership().leader == leader.node_id)
+    for call in (follower.store.propose(create("web"), 5), follower.store.barrier(5)):
+        with pytest.raises(NotLeader) as refusal:
+            await call
+        assert refusal.value.leader == leader.node_id
+
+
+async def test_losing_the_leader_under_load_loses_no_acknowledged_write(cluster):
+    await cluster.of(3)
+    acknowledged = []
+
+    async def writer(number):
+        for count in range(60):
+            acknowledged.append(await cluster.write(f"w{number}-{count}", timeout=20))
+
+    writers = asyncio.gather(*(writer(number) for number in range(4)))
+    for _ in range(2):
+        await asyncio.sleep(0.3)
+        leader = await cluster.leader()
+        await leader.crash()
+        await cluster.leader()
+        await leader.start()
+    await writers
+    assert len(acknowledged) == 240
+    for member in cluster.running():
+        await cluster.holds(member, acknowledged)
+
+
+async def test_all_three_come_back_from_a_crash_of_all(cluster):
+    await cluster.of(3)
+    names = [await cluster.write(f"s{number}") for number in range(10)]
+    members = cluster.running()
+    await asyncio.gather(*(member.crash() for member in members))
+    await asyncio.gather(*(member.start() for member in members))
+    assert set(names) <= set((await (await cluster.leader()).store.barrier(5)).services)
+    for member in members:
+        await cluster.holds(member, names)
+
+
+async def test_without_a_majority_nothing_is_acknowledged_and_leadership_ends(cluster):
+    await cluster.of(3)
+    leader = await cluster.leader()
+    for member in cluster.running():
+        if member is not leader:
+            await member.stop()
+    with pytest.raises(Unavailable, match="may still take effect"):
+        await leader.store.propose(create("lost"), 5)
+    assert not leader.store.leadership().leading
+    with pytest.raises(NotLeader):
+        await leader.store.barrier(1)
+
+
+async def test_a_follower_that_went_astray_comes_back_to_the_others(cluster):
+    """An entry that only a cut-off leader has gives way to what the majority wrote meanwhile."""
+    await cluster.of(3)
+    stray = await cluster.leader()
+    others = [member for member in cluster.running() if member is not stray]
+    for member in others:
+        await member.crash()
+    with pytest.raises((Unavailable, NotLeader)):
+        await stray.store.propose(create("stray"), 2)
+    await stray.crash()
+    for member in others:
+        await member.start()
+    await cluster.write("kept")
+    await stray.start()
+    for member in cluster.running():
+        await cluster.holds(member, ["kept"])
+        assert "stray" not in member.store.view().services
+
+
+async def test_a_fresh_manager_gets_the_state_as_a_snapshot(cluster):
+    founder = await cluster.found()
+    names = [await cluster.write(f"s{number}") for number in range(30)]
+    await founder.store.compact()
+    await eventually(lambda: (founder.directory / "snapshot").exists())
+    log = founder.store._engine._disk.log
+    founder.store._engine.loop.call_soon_threadsafe(log.drop_before, 20)
+    names.append(await cluster.write("after"))
+    joiner = await cluster.join("node-b")
+    await cluster.holds(joiner, names)
+    assert (joiner.directory / "snapshot").exists()
+    await joiner.crash()
+    await joiner.start()
+    await cluster.holds(joiner, names)
+
+
+async def test_a_snapshot_and_the_log_behind_it_survive_a_restart(cluster):
+    member = await cluster.found()
+    names = [await cluster.write(f"s{number}") for number in range(10)]
+    await member.store.compact()
+    await eventually(lambda: (member.directory / "snapshot").exists())
+    names += [await cluster.write(f"t{number}") for number in range(10)]
+    await member.crash()
+    await member.start()
+    await cluster.leader()
+    assert set(names) <= set((await member.store.barrier(5)).services)
+
+
+async def test_a_removed_manager_has_no_vote_and_no_voice(cluster):
+    await cluster.of(3)
+    leader = await cluster.leader()
+    gone = next(member for member in cluster.running() if member is not leader)
+    await leader.store.remove_member(gone.node_id, 5)
+    assert set(leader.store.members()) == set(cluster.members) - {gone.node_id}
+    await cluster.write("after")
+    term = leader.store.leadership().term
+    await asyncio.sleep(3 * cluster.timings.election_max)
+    assert leader.store.leadership().term == term
+    assert "after" not in gone.store.view().services
+
+
+async def test_a_leader_that_is_to_be_removed_hands_over_first(cluster):
+    await cluster.of(3)
+    leader = await cluster.leader()
+    with pytest.raises(NotLeader):
+        await leader.store.remove_member(leader.node_id, 5)
+    await eventually(lambda: not leader.store.leadership().leading)
+    heir = await cluster.leader()
+    assert heir is not leader
+    await heir.store.remove_member(leader.node_id, 5)
+    await cluster.write("after")
+
+
+async def test_a_removal_that_would_cost_the_majority_is_refused_and_says_why(cluster):
+    await cluster.of(3)
+    leader = await cluster.leader()
+    down, other = [member for member in cluster.running() if member is not leader]
+    await down.stop()
+    await asyncio.sleep(2 * cluster.timings.leader_fallback)
+    with pytest.raises(FailedPrecondition, match=f"silent: {down.node_id}"):
+        await leader.store.remove_member(other.node_id, 5)
+    await leader.store.remove_member(down.node_id, 5)
+    await cluster.write("after")
+
+
+async def test_a_manager_that_does_not_answer_is_not_added(cluster):
+    leader = await cluster.found()
+    await cluster.leader()
+    with pytest.raises(FailedPrecondition, match=r"node-b cannot be reached at 127\.0\.0\.1:1 "):
+        await leader.store.add_member("node-b", "127.0.0.1:1", 5)
+    await cluster.write("after")
+
+
+async def test_a_manager_that_moved_is_found_again(cluster):
+    await cluster.of(3)
+    leader = await cluster.leader()
+    mover = next(member for member in cluster.running() if member is not leader)
+    await mover.stop()
+    mover.port = 0
+    await mover.start()
+    await cluster.write("after")
+    await cluster.holds(mover, ["after"])
+    await eventually(lambda: leader.store.members()[mover.node_id] == mover.address)
+
+
+async def test_one_directory_serves_one_process(cluster):
+    member = await cluster.found()
+    with pytest.raises(BadState, match="another process"):
+        bootstrap(member.directory, member.node_id, member.address)
+
+
+async def test_a_directory_without_state_is_not_started(cluster):
+    member = cluster.member("node-a")
+    with pytest.raises(BadState, match="form or join a cluster first"):
+        await member.start()
+    member.store = None
+
+
+@pytest.mark.parametrize("name", ["journal", "hard", "dek", "kek"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "half", "foreign"])
+async def test_a_damaged_directory_is_refused_and_left_as_it_is(cluster, name, damage):
+    member = await cluster.found()
+    for number in range(5):
+        await cluster.write(f"s{number}")
+    await member.stop()
+    path = member.directory / name
+    data = path.read_bytes()
+    content = {"empty": b"", "half": data[: len(data) // 2], "foreign": bytes(len(data))}
+    path.unlink()
+    if damage in content:
+        path.write_bytes(content[damage])
+    before = {file.name: file.read_bytes() for file in member.directory.iterdir()}
+    with pytest.raises(BadState, match=str(member.directory)):
+        await member.start()
+    member.store = None
+    assert {file.name: file.read_bytes() for file in member.directory.iterdir()} == before
+
+
+async def test_a_disk_that_fails_stops_the_store_with_a_reason(cluster):
+    member = await cluster.found()
+    await cluster.write("kept")
+    file = member.store._engine._disk.log._file
+
+    class Full:
+        def write(self, fd, data):
+            raise OSError(28, "No space left on device")
+
+    file._files = Full()
+    with pytest.raises(Unavailable):
+        await member.store.propose(create("lost"), 5)
+    assert "No space left" in str(await member.store.failed())
+    assert not member.store.leadership().leading
+    with pytest.raises(Unavailable, match="No space left"):
+        await member.store.propose(create("lost"), 5)
+    await member.stop()
+    await member.start()
+    await cluster.leader()
+    assert "kept" in (await member.store.barrier(5)).services

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that pull the plug: at a chosen call to the kernel, which for a write has done half of its work."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from covey.store.raft.files import RealFiles
+
+
+class Plug(Exception):
+    """The plug was pulled."""
+
+
+class FailingFiles(RealFiles):
+    """Fails at call number ``at`` (from 0) and at every one after it; never if ``at`` is None."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.at, self.calls = at, 0
+
+    def _fails(self) -> bool:
+        self.calls += 1
+        return self.at is not None and self.calls > self.at
+
+    def write(self, fd: int, data: bytes) -> None:
+        if self._fails():
+            if self.calls == self.at + 1:
+                os.write(fd, data[: len(data) // 2])
+            raise Plug
+        super().write(fd, data)
+
+    def sync(self, fd: int) -> None:
+        if self._fails():
+            raise Plug
+
+    def replace(self, source: Path, target: Path) -> None:
+        if self._fails():
+            raise Plug
+        os.rename(source, target)

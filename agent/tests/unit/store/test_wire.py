@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Messages as bytes, and bytes that are none."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covey.store.raft.wire import (
+    MAX_FRAME,
+    Ack,
+    Append,
+    Beat,
+    Chunk,
+    Frames,
+    Hello,
+    Malformed,
+    RequestVote,
+    TimeoutNow,
+    Vote,
+    encode,
+)
+
+ALL = [
+    Hello("10.0.0.1:2378", b"session!"),
+    RequestVote(3, 10, 2),
+    Vote(3),
+    TimeoutNow(3),
+    Append(3, 9, 77, 10, 2, [(b"\x00one", 11, 3), (b"\x00two", 12, 3)]),
+    Append(3, 9, 77, 10, 2, []),
+    Chunk(3, 9, 78, 100, 2, 0, False, b"state"),
+    Beat(3, 9, 79),
+    Ack(3, 77, 13, False, True),
+]
+
+
+@pytest.mark.parametrize("message", ALL)
+def test_each_message_survives(message):
+    assert Frames().feed(encode(message)) == [message]
+
+
+@given(st.lists(st.integers(1, 60)))
+def test_a_stream_may_be_cut_anywhere(cuts):
+    stream, frames, found, position = b"".join(encode(message) for message in ALL), Frames(), [], 0
+    for cut in cuts:
+        found += frames.feed(stream[position : position + cut])
+        position += cut
+    assert found + frames.feed(stream[position:]) == ALL
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_malformed_or_waits_for_more(data):
+    try:
+        messages = Frames().feed(data)
+    except Malformed:
+        return
+    assert all(isinstance(message, tuple(type(known) for known in ALL)) for message in messages)
+
+
+def test_an_oversized_frame_is_refused_before_it_is_awaited():
+    with pytest.raises(Malformed, match="bytes"):
+        Frames().feed(struct.pack("<IB", MAX_FRAME + 1, 1))
+
+
+def test_another_protocol_is_named():
+    with pytest.raises(Malformed, match="protocol 2; this release speaks 1"):
+        Frames().feed(struct.pack("<IB", 5, 2))
+
+
+def test_a_message_of_wrong_types_is_refused():
+    body = b"\x92\xa4vote\xa3one"
+    with pytest.raises(Malformed, match="not a message"):
+        Frames().feed(struct.pack("<IB", len(body) + 1, 1) + body)
