@@ -22,9 +22,20 @@ VIRGIN = (
 )  # fmt: skip
 FLAVOURS = {"virgin": VIRGIN, "docker": (*VIRGIN, "python3-apt", "python3-venv", "docker.io")}
 INIT = "/usr/sbin/covey-lab-init"
-# On cgroup v1 nspawn mounts the controllers read-only; once systemd runs it is too late: it then ignores its limits.
+# What nspawn leaves wrong and is too late to mend once systemd runs: /sys shows this machine's network devices instead
+# of the host's, and on cgroup v1 the controllers are read-only, so that systemd would ignore all limits.
 INIT_SCRIPT = """#!/bin/sh
-for controller in /sys/fs/cgroup/*/; do mount -o remount,bind,rw "$controller"; done
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/cgroup
+mount --rbind /sys/fs/cgroup /mnt/cgroup
+mount --make-rprivate /mnt  # else each unmounting below would unmount the other place, too
+umount -l -R /sys
+mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
+mount --rbind /mnt/cgroup /sys/fs/cgroup
+umount -l -R /mnt
+for controller in /sys/fs/cgroup/*/; do
+  if mountpoint -q "$controller"; then mount -o remount,bind,rw "$controller"; fi
+done
 exec /lib/systemd/systemd
 """
 SSHD = "MaxSessions 100\nMaxStartups 100\nUseDNS no\n"

@@ -106,7 +106,7 @@ class OrdinaryMachine:
         self.forget(machine.name)
         run(
             "systemd-run", "-q", f"--unit={machine.name}", "-E", VISIBLE,
-            *(f"--property={value}" for value in properties), *nspawn(machine), "--boot",
+            *(f"--property={value}" for value in properties), *nspawn(machine),
         )  # fmt: skip
 
     def processes(self, name: str) -> list[int]:
@@ -145,7 +145,7 @@ while [ $again = {reboot} ]; do {wire} && {nspawn}; again=$?; done
     HELPER = 'for group in /sys/fs/cgroup/*/; do echo $$ > "$group$1/cgroup.procs"; done; exec {command}'
 
     def boot(self, machine: Machine) -> None:
-        command = shlex.join([*nspawn(machine), INIT])
+        command = shlex.join(nspawn(machine))
         script = self.HOST.format(reboot=REBOOT, wire=shlex.join(machine.wire), nspawn=f"{VISIBLE} {command}")
         self._start(machine.name, script, machine.console)
 
@@ -195,6 +195,7 @@ def nspawn(machine: Machine) -> list[str]:
         "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--capability=all",
         "--system-call-filter=@keyring bpf",
         "--kill-signal=SIGRTMIN+3", "--console=pipe", *(f"--bind={here}:{there}" for here, there in machine.binds),
+        INIT,
     ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Hosts do what real ones do: keep their disk over a pulled plug, lose each other, run full, stand still, come back."""
 
+import functools
 import json
 import subprocess
 import time
@@ -29,7 +30,22 @@ def test_a_host_is_a_whole_debian(hosts: list[Host]) -> None:
     assert one.ssh("systemctl is-system-running").out.strip() == "running"
     assert one.ssh("hostname").out.strip() == "one"
     assert one.ssh("cat /proc/1/comm").out.strip() == "systemd"
+    assert set(one.ssh("ls /sys/class/net").out.split()) == {"lo", "eth0", "docker0"}
     assert json.loads(one.docker("info", "--format", "{{json .Driver}}").out) == "overlay2"
+
+
+def test_limits_hold_for_units_and_containers(hosts: list[Host]) -> None:
+    eat = "python3 -c 'x = bytearray(100_000_000)'"
+    assert hosts[0].ssh(f"systemd-run -q --wait -p MemoryMax=200M {eat}").ok
+    assert not hosts[0].ssh(f"systemd-run -q --wait -p MemoryMax=50M -p MemorySwapMax=0 {eat}", check=False).ok
+    limits = (
+        hosts[0].docker("run", "--rm", "-m", "64m", "--cpus", "0.5", "covey/busybox:1", "sh", "-c", SHOW_LIMITS).out
+    )
+    assert limits.split() in (["67108864", "50000"], ["67108864", "50000", "100000"])  # cgroup v1, v2
+
+
+SHOW_LIMITS = """cd /sys/fs/cgroup
+cat memory.max cpu.max 2>/dev/null || cat memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us"""
 
 
 def test_hosts_differ_where_real_ones_do(hosts: list[Host]) -> None:
@@ -198,8 +214,8 @@ def test_the_web_image_answers_on_a_host_port_and_ends_at_once(hosts: list[Host]
     one = hosts[0]
     one.docker("run", "-d", "--name", "web", "--hostname", "me", "-p", "80:8080", "covey/web:1")
     curl = ["curl", "-sf", "--max-time", "1", f"http://{one.address}/"]
-    answer = lambda: subprocess.run(curl, capture_output=True, text=True, check=False).stdout  # noqa: E731
-    wait_until(lambda: answer() == "me 1\n", 5, "the web container to answer")
+    answer = functools.partial(subprocess.run, curl, capture_output=True, text=True, check=False)
+    wait_until(lambda: answer().stdout == "me 1\n", 5, "the web container to answer")
     began = time.monotonic()
     one.docker("stop", "web")
     assert time.monotonic() - began < 5
