@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """All planners in their order, and how they are run until none wants a change.
 
-Their order is for speed, not for correctness: each acts on the state alone, and they run again until all are content.
+Each acts on the state alone, and they run again until all are content, so any order ends well.  This one is quick, and
+lets ``rolling`` count what still runs after everybody else's losses.
 """
 
 from __future__ import annotations
@@ -23,18 +24,30 @@ from covey.model.changes import (
 )
 from covey.model.objects import Object, Service, Task, kind_of
 from covey.plan.base import NewId, Plan, Planner, earliest
+from covey.plan.enforce import enforce
 from covey.plan.globals import globals_
 from covey.plan.orphans import orphans
 from covey.plan.placement.schedule import schedule
 from covey.plan.reap import reap
 from covey.plan.replicated import replicated
 from covey.plan.restart import restart
+from covey.plan.rolling import rolling
 from covey.plan.slots import slot_key
 from covey.plan.start import start
 from covey.state.apply import apply
 from covey.state.view import View
 
-PLANNERS: tuple[Planner, ...] = (orphans, replicated, globals_, restart, start, schedule, reap)
+PLANNERS: tuple[Planner, ...] = (
+    orphans,
+    replicated,
+    globals_,
+    enforce,
+    restart,
+    rolling,
+    start,
+    schedule,
+    reap,
+)
 
 #: Changes in one plan; what is beyond waits for the next, which is due at once.
 LIMIT = 2000

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+
 from covey.model.changes import Batch, Create, Delete, ObserveNode, ObserveTask, SetUpdateStatus, Update
 from covey.model.errors import Conflict, InvalidArgument, NotFound, OutOfSequence
 from covey.model.objects import (
