@@ -140,6 +140,7 @@ class TaskStatus(Record, kw_only=True):
     message: str = ""
     err: str = ""
     container: ContainerStatus | None = None
+    ports: tuple[PortConfig, ...] = ()  # open on the node while it runs, those the engine chose included
 
 
 class Task(Object, kw_only=True):
