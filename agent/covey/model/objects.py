@@ -80,6 +80,7 @@ class Node(Object, kw_only=True):
     """A host of the cluster.  ``role`` is what its certificate says; ``spec.role`` what it should become.
 
     ``manager_address`` is ``host:2377`` of a manager that is a member of the Raft group, else empty.
+    ``joined_with`` is the digest of the key it was let in with, so that a repeated request finds the same node.
     """
 
     spec: NodeSpec = NodeSpec()
@@ -87,6 +88,7 @@ class Node(Object, kw_only=True):
     description: NodeDescription = NodeDescription()
     status: NodeStatus = NodeStatus()
     manager_address: str = ""
+    joined_with: str = ""
 
     @property
     def schedulable(self) -> bool:
