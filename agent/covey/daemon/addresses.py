@@ -42,6 +42,11 @@ def join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def raft_address(advertise: str, raft_listen: str) -> str:
+    """Where other managers dial this one's Raft."""
+    return join(advertise, split(raft_listen)[1])
+
+
 def require_free(*addresses: str) -> None:
     """FailedPrecondition naming the port that somebody else listens on."""
     for address in addresses:

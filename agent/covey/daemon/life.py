@@ -122,7 +122,9 @@ class Life:
         async with self._changing:
             settings = await self._prepare(request.advertise_addr, request.listen_addr)
             addresses.require_free(settings.listen, self._config.raft_listen_addr)
-            who = await found(self._places, settings, request, self._clock, self._raft_address(settings))
+            who = await found(
+                self._places, settings, request, self._clock, self._hostname, self._config.raft_listen_addr
+            )
             self._places.adopt()
             await self._become(who, settings)
         await self._settle()
@@ -225,9 +227,6 @@ class Life:
                     await self._member.wait_settled()
             except TimeoutError:
                 log.warning("this node is in its cluster, but no manager has taken it up within %g s", SETTLE)
-
-    def _raft_address(self, settings: Settings) -> str:
-        return addresses.join(settings.advertise, addresses.split(self._config.raft_listen_addr)[1])
 
 
 def _identity(admission: Admission, key: Secret) -> Identity:

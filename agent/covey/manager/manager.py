@@ -1,63 +1,66 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A manager follows the leadership: while it leads, and only then, it runs what a leader runs."""
+"""A manager: its store, the sessions it serves, the certificates it signs, and what it runs only while it leads."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
+from typing import Protocol
 
+from covey.api.bodies import AdmitRequest
+from covey.api.http import Request, Response
+from covey.control.dispatcher import Dispatcher
+from covey.control.loop import ControlLoop, Settle
+from covey.control.roster import manager_at
+from covey.control.signer import Signer, Wishes
+from covey.manager.leadership import follow_leadership
+from covey.manager.membership import Membership
+from covey.model.admission import Admission
+from covey.model.clock import Clock
+from covey.model.errors import Unavailable
 from covey.store.base import Store
 
-log = logging.getLogger(__name__)
 
-#: What a leader runs, for the term it leads in; cancelled when it no longer does.
-Lead = Callable[[int], Awaitable[None]]
+class Forward(Protocol):
+    """Passes a control call to the manager at ``address`` and brings back its answer."""
 
-
-async def follow_leadership(store: Store, lead: Lead) -> None:
-    """Until cancelled: run ``lead(term)`` for as long as this manager leads in that term.
-
-    ``lead`` may end by itself only because the leadership is gone; if it raises, so does this, and the agent restarts.
-    """
-    waiter = store.changed()
-    reign: asyncio.Task[None] | None = None
-    term = 0
-    try:
-        while True:
-            await _first_of(waiter.wait(), reign)
-            if reign is not None and reign.done():
-                reign.result()
-                reign = None
-            now = store.leadership()
-            if reign is not None and not (now.leading and now.term == term):
-                log.info("no longer the leader of term %d", term)
-                await _end(reign)
-                reign = None
-            if reign is None and now.leading:
-                term = now.term
-                log.info("leading in term %d", term)
-                reign = asyncio.create_task(_run(lead, term), name=f"lead term {term}")
-    finally:
-        if reign is not None:
-            await _end(reign)
+    async def __call__(self, address: str, request: Request) -> Response: ...
 
 
-async def _run(lead: Lead, term: int) -> None:
-    await lead(term)
+class Manager:
+    """See ``covey.api.ports.Managing`` for what the API asks of it."""
 
+    def __init__(self, store: Store, clock: Clock, settle: Settle, forward: Forward) -> None:
+        self.store = store
+        self.dispatcher = Dispatcher(store, clock)
+        self.signer = Signer(store, clock)
+        self.membership = Membership(store, clock)
+        self._clock, self._settle, self._forward = clock, settle, forward
 
-async def _first_of(change: Awaitable[None], reign: asyncio.Task[None] | None) -> None:
-    """Return when either comes to an end."""
-    waiting = asyncio.ensure_future(change)
-    try:
-        await asyncio.wait({waiting, reign} if reign else {waiting}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.dispatcher.run(), name="dispatcher")
+            group.create_task(follow_leadership(self.store, self._lead), name="leadership")
 
+    async def _lead(self, term: int) -> None:
+        loop = ControlLoop(self.store, self._settle, self.dispatcher.heard, self._clock)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(loop.run(term), name=f"control loop of term {term}")
+            group.create_task(self.membership.reconcile(), name=f"membership of term {term}")
 
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled() and task.exception() is not None:
-        raise task.exception()  # type: ignore[misc] # narrowed one line up
+    async def admit(self, request: AdmitRequest) -> Admission:
+        """Let in the holder of that request's key."""
+        wishes = Wishes(
+            role=request.role,
+            hostname=request.hostname,
+            labels=request.labels or {},
+            availability=request.availability,
+        )
+        return await self.signer.admit(request.csr.encode(), wishes)
+
+    async def forward(self, leader: str, request: Request) -> Response:
+        """What the leader answers to the call."""
+        manager = manager_at(self.store.view(), leader)
+        if manager is None:
+            raise Unavailable(f"the leader, node {leader}, has not said yet where it answers: try again in a moment")
+        return await self._forward(manager.address, request)
