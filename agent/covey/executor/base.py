@@ -12,9 +12,12 @@ from enum import StrEnum
 from typing import Protocol
 
 from covey.model.objects import NodeDescription, Task
+from covey.model.spec import PortConfig
 
 
 class ContainerState(StrEnum):
+    """``RUNNING`` also while paused, ``EXITED`` also while it is being removed."""
+
     CREATED = "created"
     RUNNING = "running"
     EXITED = "exited"
@@ -24,7 +27,8 @@ class ContainerState(StrEnum):
 class Container:
     """One container of ours as the engine shows it; ``task_id`` comes from its label.
 
-    ``health`` is None without a health check, else ``starting``, ``healthy`` or ``unhealthy``.
+    ``health`` is None without a health check, else ``starting``, ``healthy`` or ``unhealthy``; it outlives the
+    process.  ``health_output`` is what the last check printed.  ``ports`` are those the engine has open for it.
     ``started_at`` and ``finished_at`` are the engine's own words, to be compared for equality only.
     """
 
@@ -37,6 +41,8 @@ class Container:
     error: str = ""
     oom_killed: bool = False
     health: str | None = None
+    health_output: str = ""
+    ports: tuple[PortConfig, ...] = ()
     started_at: str = ""
     finished_at: str = ""
 
@@ -49,7 +55,14 @@ class EngineEvent:
 
 
 class Executor(Protocol):
-    """Containers only.  Every method raises EngineError with the engine's own text, EngineDown if it is silent."""
+    """Containers of one node's tasks only.
+
+    Every method raises EngineError with the engine's own text, EngineDown if it is silent: then the outcome is
+    unknown, never "failed".  A cancelled call may still take effect.
+    """
+
+    async def preflight(self) -> None:
+        """Raise FailedPrecondition, with one sentence a problem, if this engine cannot serve a node."""
 
     async def describe(self) -> NodeDescription:
         """The host and its engine."""
@@ -61,7 +74,7 @@ class Executor(Protocol):
         """That task's container, None if there is none."""
 
     async def pull(self, task: Task) -> None:
-        """Make the task's image available; returns at once if it is there already."""
+        """Make the task's image available; returns at once if the engine has that reference already."""
 
     async def create(self, task: Task) -> Container:
         """Make (do not start) the task's container; if it is there already, return that one."""
@@ -70,10 +83,20 @@ class Executor(Protocol):
         """Start it; starting a running one is no error."""
 
     async def stop(self, container_id: str, grace: float) -> None:
-        """Send the stop signal, after ``grace`` seconds kill; returns once it has exited.  A dead one is no error."""
+        """Send the stop signal, after ``grace`` seconds kill; returns once it has exited.
+
+        One that has exited, was never started or is gone is no error.
+        """
 
     async def remove(self, container_id: str) -> None:
-        """Remove it with its anonymous volumes; removing an absent one is no error."""
+        """Remove it, running or not, with its anonymous volumes; an absent one is no error."""
 
     def events(self) -> AsyncIterator[EngineEvent]:
-        """Wake-ups, without end: when the engine comes back after it was away, a general event says so."""
+        """Wake-ups, without end.
+
+        The first is a general one, once later changes will not be missed; so is the one that says the engine is
+        back after it was away.
+        """
+
+    async def close(self) -> None:
+        """Let go of the engine; containers are not touched."""

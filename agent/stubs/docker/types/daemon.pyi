@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A stream of answers that another thread may end."""
+
+from typing import Any
+
+class CancellableStream:
+    def __iter__(self) -> CancellableStream: ...
+    def __next__(self) -> dict[str, Any]: ...
+    def close(self) -> None: ...
