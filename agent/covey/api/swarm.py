@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``/swarm`` of the peer's API: founding, joining and leaving a cluster, its spec and its join tokens."""
+
+from __future__ import annotations
+
+import msgspec
+
+from covey.api import decode, render, rules
+from covey.api.bodies import InitBody, InitRequest, JoinBody, JoinRequest
+from covey.api.call import Call, ManagerCall, version_of
+from covey.api.http import Query, Response
+from covey.api.ports import LocalState
+from covey.model.changes import Update
+from covey.model.errors import InvalidArgument, Unsupported
+from covey.model.objects import Cluster
+from covey.model.secret import Secret
+from covey.model.spec import Availability, ClusterSpec, Role
+from covey.security.tokens import SECRET_BYTES
+
+LEAVING_MANAGER = (
+    "You are attempting to leave the swarm on a node that is participating as a manager. Demote it first "
+    "(docker node demote, on another manager), so that the others do not miss its vote. Use `--force` to leave "
+    "nevertheless; if it is the last manager, that erases all current state of the swarm."
+)
+
+
+async def init(call: Call) -> Response:
+    body = decode.body_as(InitBody, call.request.body)
+    request = InitRequest(
+        listen_addr=body.listen_addr,
+        advertise_addr=body.advertise_addr,
+        availability=body.availability or Availability.ACTIVE,
+        spec=rules.checked_cluster(body.spec or ClusterSpec()),
+    )
+    return Response.json(await call.node.init(request))
+
+
+async def join(call: Call) -> Response:
+    body = decode.body_as(JoinBody, call.request.body)
+    if not body.remote_addrs:
+        raise InvalidArgument("at least one manager's address (host:2377) is needed to join", "RemoteAddrs")
+    if not body.join_token:
+        raise InvalidArgument("a join token is needed; `docker swarm join-token` on a manager shows it", "JoinToken")
+    await call.node.join(
+        JoinRequest(
+            remote_addrs=body.remote_addrs,
+            token=body.join_token,
+            listen_addr=body.listen_addr,
+            advertise_addr=body.advertise_addr,
+            availability=body.availability or Availability.ACTIVE,
+        )
+    )
+    return Response(200)
+
+
+async def leave(call: Call) -> Response:
+    force, report = call.request.query.flag("force"), call.node.status()
+    if report.state is LocalState.INACTIVE:
+        return Response.error(503, "This node is not part of a swarm")
+    if report.role is Role.MANAGER and not force:
+        return Response.error(503, LEAVING_MANAGER)
+    await call.node.leave(force)
+    return Response(200)
+
+
+async def inspect(call: ManagerCall) -> Response:
+    return Response.json(render.cluster_with_tokens(call.view.cluster))
+
+
+async def update(call: ManagerCall) -> Response:
+    version = version_of(call.request, "swarm")
+    spec = rules.checked_cluster(decode.body_as(ClusterSpec, call.request.body))
+    cluster = msgspec.structs.replace(call.view.cluster, version=version, spec=spec)
+    await call.propose(Update(_rotated(cluster, call)))
+    return Response(200)
+
+
+def _rotated(cluster: Cluster, call: ManagerCall) -> Cluster:
+    """The cluster with new join tokens where the query asks for them; the old ones are worthless from then on."""
+    query: Query = call.request.query
+    if query.flag("rotateManagerUnlockKey"):
+        raise Unsupported("locking managers is not built yet, so there is no unlock key to rotate")
+    if query.flag("rotateWorkerToken"):
+        cluster = msgspec.structs.replace(cluster, worker_token=Secret(call.clock.secret(SECRET_BYTES)))
+    if query.flag("rotateManagerToken"):
+        cluster = msgspec.structs.replace(cluster, manager_token=Secret(call.clock.secret(SECRET_BYTES)))
+    return cluster
