@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 import pytest
+
 from covey.model.ids import to_id
 from covey.model.secret import Secret
 from covey.model.spec import Role

@@ -4,15 +4,16 @@
 import hashlib
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
 from covey.model import errors
 from covey.model.ids import to_id
 from covey.model.spec import Role
 from covey.security import ca, keys
 from covey.security.certificate import fingerprint, issuer_info, read_certificate, read_peer
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .conftest import NOW, Cluster
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from covey.model import errors
 from covey.model.spec import Role
 from covey.security import identity, keys

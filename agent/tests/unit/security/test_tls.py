@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pytest
+
 from covey.model import errors
 from covey.model.ids import to_id
 from covey.model.spec import Role

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Join tokens: their form, and what is said about wrong ones."""
 
+import itertools
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from covey.model import errors
 from covey.model.spec import Role
 from covey.security import ca, tokens
-from hypothesis import given
-from hypothesis import strategies as st
 
 from .conftest import NOW, Cluster
 
@@ -44,6 +47,7 @@ def test_every_secret_makes_a_token_that_parses(secret: bytes) -> None:
         (f"SWMTKN-1-{DIGEST}-{'0' * 24}-", "secret is garbled"),
         (f"SWMTKN-1-{DIGEST}-{'0' * 24}é", "secret is garbled"),
     ],
+    ids=itertools.count(),  # the texts differ from run to run
 )
 def test_a_wrong_token_is_told_apart(text: str, message: str) -> None:
     with pytest.raises(errors.InvalidArgument, match=message) as caught:
