@@ -8,7 +8,7 @@ lets ``rolling`` count what still runs after everybody else's losses.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import cycle, islice
+from itertools import cycle
 
 import msgspec
 
@@ -22,7 +22,7 @@ from covey.model.changes import (
     SetUpdateStatus,
     Update,
 )
-from covey.model.objects import Object, Service, Task, kind_of
+from covey.model.objects import Node, Object, Service, Task, kind_of
 from covey.plan.base import NewId, Plan, Planner, earliest
 from covey.plan.enforce import enforce
 from covey.plan.globals import globals_
@@ -49,10 +49,8 @@ PLANNERS: tuple[Planner, ...] = (
     reap,
 )
 
-#: Changes in one plan; what is beyond waits for the next, which is due at once.
-LIMIT = 2000
-#: Passes of all planners after which something is wrong, and what there is should be proposed.
-ROUNDS = 20
+#: Planners are no longer asked once they wanted this many changes; the next plan is due at once.
+LIMIT = 5000
 
 
 def settle(view: View, now: float, new_id: NewId, limit: int = LIMIT) -> Plan:
@@ -64,21 +62,17 @@ def settle(view: View, now: float, new_id: NewId, limit: int = LIMIT) -> Plan:
     scratch = view
     touched: dict[tuple[str, str], None] = {}
     wake_at: float | None = None
-    content = 0
-    for planner in islice(cycle(PLANNERS), ROUNDS * len(PLANNERS)):
-        plan = planner(scratch, now, new_id)
+    content = wanted = 0
+    planners = cycle(PLANNERS)
+    while content < len(PLANNERS) and wanted < limit:
+        plan = next(planners)(scratch, now, new_id)
         if not plan.changes:
-            content += 1
-            wake_at = earliest(wake_at, plan.wake_at)
-            if content == len(PLANNERS):
-                break
+            content, wake_at = content + 1, earliest(wake_at, plan.wake_at)
             continue
-        content, wake_at = 0, None
+        content, wake_at, wanted = 0, None, wanted + len(plan.changes)
         scratch = _after(scratch, plan, now)
         touched.update((_touches(change), None) for change in plan.changes)
-        if len(touched) >= limit:
-            break
-    changes = _whole_slots(view, scratch, touched, limit)
+    changes = difference(view, scratch, touched, limit)
     return Plan(tuple(changes), wake_at if content == len(PLANNERS) else now)
 
 
@@ -90,21 +84,17 @@ def _after(view: View, plan: Plan, now: float) -> View:
 
 
 def _touches(change: Change) -> tuple[str, str]:
-    match change:
-        case Create(thing) | Update(thing):
-            return kind_of(thing), thing.id
-        case Delete(kind, id_, _):
-            return kind, id_
-        case ObserveTask(id_, _):
-            return "task", id_
-        case ObserveNode(id_, _, _):
-            return "node", id_
-        case SetUpdateStatus(id_, _, _):
-            return "service", id_
+    if isinstance(change, (Create, Update)):
+        return kind_of(change.object), change.object.id
+    if isinstance(change, Delete):
+        return change.kind, change.id
+    if isinstance(change, SetUpdateStatus):
+        return "service", change.service_id
+    return "task" if isinstance(change, ObserveTask) else "node", change.id
 
 
-def _whole_slots(view: View, scratch: View, touched: Iterable[tuple[str, str]], limit: int) -> list[Change]:
-    """How ``scratch`` differs from ``view``, cut after ``limit``, but never between the tasks of one slot."""
+def difference(view: View, scratch: View, touched: Iterable[tuple[str, str]], limit: int) -> list[Change]:
+    """How ``scratch`` differs from ``view`` in what was touched; cut after ``limit``, but not within a slot."""
     groups: dict[object, list[Change]] = {}
     for kind, id_ in touched:
         before, after = view.table(kind).get(id_), scratch.table(kind).get(id_)
@@ -133,4 +123,6 @@ def _change(kind: str, before: Object | None, after: Object | None) -> Change | 
         return ObserveTask(after.id, after.status)
     if isinstance(after, Service):
         return SetUpdateStatus(after.id, after.version, after.update_status)
+    if isinstance(after, Node):
+        return ObserveNode(after.id, after.status, after.description)
     return None

@@ -9,8 +9,6 @@ declared spec begins another.  Only this planner brings a slot from one spec to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 
 from covey.model.changes import Change, Create, SetUpdateStatus, Update
@@ -77,21 +75,18 @@ class _Slots:
     def _runs(self, task: Task) -> bool:
         return is_running(task) and not is_down(self.view.nodes.get(task.node_id))
 
-    def next_to_replace(self) -> Iterator[Task]:
-        """Dirty tasks that may be replaced now."""
+    def next_to_replace(self) -> list[Task]:
+        """Dirty tasks that may be replaced now.
+
+        At most ``parallelism`` slots may stand still.  Those that do are either under way to the new spec or at the
+        head of this line, so what is left of it for running tasks is what may still be spared.
+        """
         config = self.service.spec.update_config
         parallelism = 1 if config is None or config.parallelism is None else config.parallelism
-        parallelism = parallelism or len(self.active) + len(self.dirty)
         dirty = {task.id for task in self.dirty}
         under_way = sum(1 for task in self.active if task.id not in dirty and task.id not in self.running)
-        spare = len(self.running) - (len(self.active) - parallelism)
-        ordered = sorted(self.dirty, key=lambda task: (task.id in self.running, task.slot, task.node_id))
-        for task in ordered[: max(0, parallelism - under_way)]:
-            if task.id in self.running:
-                if spare <= 0:
-                    return
-                spare -= 1
-            yield task
+        line = sorted(self.dirty, key=lambda task: (task.id in self.running, task.slot, task.node_id))
+        return line[: max(0, parallelism - under_way)] if parallelism else line
 
 
 def _roll(slots: _Slots, now: float, new_id: NewId) -> Plan:

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nodes go down after three silent periods, counted anew by each leader."""
+
+from __future__ import annotations
+
+import pytest
+from builders import node, view
+
+from covey.model.objects import NodeState
+from covey.plan.liveness import liveness
+
+PERIOD = 2.0
+
+
+def plan(*nodes, heard=None, leader_since=0.0, now=100.0):
+    found = liveness(view(*nodes), heard or {}, PERIOD, leader_since, now)
+    return {change.id: change.status for change in found.changes}, found.wake_at
+
+
+def test_three_missed_heartbeats_are_down():
+    downs, wake_at = plan(node("n1", address="10.0.0.1", since=5.0), node("n2"), heard={"n1": 94.0, "n2": 94.5})
+    status = downs["n1"]
+    assert (status.state, status.address, status.since) == (NodeState.DOWN, "10.0.0.1", 100.0)
+    assert status.message == "heartbeat failure: nothing heard for 6 s"
+    assert list(downs) == ["n1"]
+    assert wake_at == 100.5
+
+
+def test_a_new_leader_gives_everybody_the_full_time():
+    assert plan(node("n1"), leader_since=99.0) == ({}, 105.0)
+    assert list(plan(node("n1"), heard={"n1": 10.0}, leader_since=94.0)[0]) == ["n1"]
+
+
+def test_so_does_a_node_that_was_just_let_in():
+    assert plan(node("n1", state="unknown", created_at=98.0)) == ({}, 104.0)
+
+
+@pytest.mark.parametrize("state", ["unknown", "disconnected", "ready"])
+def test_every_state_but_down_ends_down(state):
+    assert list(plan(node("n1", state=state))[0]) == ["n1"]
+
+
+def test_what_is_down_stays_down():
+    assert plan(node("n1", state="down")) == ({}, None)
