@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The first objects of a cluster, its join tokens and their rotation, as changes.  Pure.
+
+Never in it: signing, the store, dice; whoever calls brings key material and ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from covey.model import units
+from covey.model.changes import Change, Create, Update
+from covey.model.objects import Cluster, Node, NodeDescription
+from covey.model.secret import Secret
+from covey.model.spec import Availability, ClusterSpec, NodeSpec, Role
+from covey.security.ca import RootCA
+from covey.security.tokens import make_token
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSecrets:
+    """The random halves of both join tokens, 16 bytes each; None keeps a token as it is."""
+
+    worker: Secret | None = None
+    manager: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Founder:
+    """The node that founds a cluster: its first manager.  ``manager_address`` is its ``host:2377``."""
+
+    node_id: str
+    hostname: str
+    manager_address: str
+    availability: Availability = Availability.ACTIVE
+    labels: dict[str, str] | None = None
+
+
+def first_objects(
+    cluster_id: str, root: RootCA, secrets: TokenSecrets, spec: ClusterSpec, founder: Founder
+) -> tuple[Change, ...]:
+    """What ``init`` writes: the cluster with its authority and tokens, and its first manager."""
+    cluster = Cluster(id=cluster_id, spec=spec, root_certificate=root.cert_pem, root_key=root.key_pem)
+    node = Node(
+        id=founder.node_id,
+        spec=NodeSpec(role=Role.MANAGER, availability=founder.availability, labels=founder.labels),
+        role=Role.MANAGER,
+        description=NodeDescription(hostname=founder.hostname),
+        manager_address=founder.manager_address,
+    )
+    return Create(with_tokens(cluster, secrets)), Create(node)
+
+
+def rotate_tokens(cluster: Cluster, secrets: TokenSecrets) -> Change:
+    """New tokens for the roles that have a new secret; the old ones stop working with this write."""
+    return Update(with_tokens(cluster, secrets))
+
+
+def with_tokens(cluster: Cluster, secrets: TokenSecrets) -> Cluster:
+    """The cluster with tokens for its root made from these secrets."""
+    worker, manager = (
+        kept if secret is None else Secret(make_token(cluster.root_certificate, secret.reveal()).encode())
+        for kept, secret in ((cluster.worker_token, secrets.worker), (cluster.manager_token, secrets.manager))
+    )
+    return msgspec.structs.replace(cluster, worker_token=worker, manager_token=manager)
+
+
+def join_token(cluster: Cluster, role: Role) -> str:
+    """The token that lets a node join in this role, whole.  Whoever may see it may join."""
+    token = cluster.manager_token if role is Role.MANAGER else cluster.worker_token
+    return token.reveal().decode()
+
+
+def root_of(cluster: Cluster) -> RootCA:
+    """The authority that signs this cluster's certificates."""
+    return RootCA(cluster.root_certificate, cluster.root_key)
+
+
+def certificate_lifetime(spec: ClusterSpec) -> float:
+    """How long a node's certificate lasts, in seconds."""
+    wanted = spec.ca_config.node_cert_expiry if spec.ca_config else None
+    return units.seconds(wanted or ClusterSpec.DEFAULT_CERT_EXPIRY)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What workers say of themselves and their tasks, on its way into the store: gathered, so that a storm of reports costs
+few log entries, while a lone one is written at once.
+
+Never in it: desired state; an observation cannot clash with anything, so it is never planned again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from covey.model.changes import Batch, ObserveNode, ObserveTask
+from covey.model.clock import Clock
+from covey.model.errors import Conflict, NotLeader, Unavailable
+from covey.store.base import Store
+
+Observation = ObserveNode | ObserveTask
+Entry = tuple[tuple[Observation, ...], "asyncio.Future[None]"]
+
+WRITE_TIMEOUT = 5.0
+#: The least time between the beginnings of two writes.
+INTERVAL = 0.05
+#: Observations in one log entry.
+LIMIT = 2000
+UNCONFIRMED_PAUSE = 0.1
+
+log = logging.getLogger(__name__)
+
+
+class Observations:
+    """A queue into the store.  ``run`` empties it; one write is under way at a time, so order is kept."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+        self._waiting: list[Entry] = []
+        self._arrived = asyncio.Event()
+
+    def submit(self, *observations: Observation) -> asyncio.Future[None]:
+        """Done once they are in the state; fails with NotLeader when they will not be written here."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((observations, future))
+        self._arrived.set()
+        return future
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._arrived.wait()
+                began = loop.time()
+                await self._write(self._take())
+                await asyncio.sleep(INTERVAL - (loop.time() - began))
+        finally:
+            _fail(self._waiting, NotLeader(None))
+            self._waiting = []
+
+    def _take(self) -> list[Entry]:
+        """The oldest entries, up to the limit."""
+        count = size = 0
+        for observations, _ in self._waiting:
+            size += len(observations)
+            if count and size > LIMIT:
+                break
+            count += 1
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        if not self._waiting:
+            self._arrived.clear()
+        return taken
+
+    async def _write(self, entries: list[Entry]) -> None:
+        try:
+            await self._propose(tuple(observation for observations, _ in entries for observation in observations))
+        except (NotLeader, Conflict) as refusal:
+            log.info("observations of workers were not written: %s", refusal)
+            _fail(entries, refusal)
+        except asyncio.CancelledError:
+            _fail(entries, NotLeader(None))
+            raise
+        for _, future in entries:
+            if not future.done():
+                future.set_result(None)
+
+    async def _propose(self, changes: tuple[Observation, ...]) -> None:
+        leadership = self._store.leadership()
+        if not leadership.leading:
+            raise NotLeader(leadership.leader)
+        batch = Batch(self._clock.new_id(), self._clock.now(), changes, fence=leadership.term)
+        while True:
+            try:
+                await self._store.propose(batch, WRITE_TIMEOUT)
+            except Unavailable as error:
+                log.warning("observations of workers are not confirmed yet, they are tried again: %s", error)
+                await asyncio.sleep(UNCONFIRMED_PAUSE)
+                continue
+            return
+
+
+def _fail(entries: list[Entry], reason: Exception) -> None:
+    for _, future in entries:
+        if not future.done():
+            future.set_exception(reason)
+            future.exception()  # its submitter may be gone; the reason was logged

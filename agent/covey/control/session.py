@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One worker's session: what it was told, and what there is to tell it now.
+
+Level-triggered: ``news`` compares what was sent with the newest view, so no event needs to be seen.  Never in it:
+sockets, the store, writing anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from covey.control.roster import heartbeat_period, managers_of, role_due
+from covey.model.errors import CoveyError
+from covey.model.objects import NodeState, Task
+from covey.model.session import (
+    Assignments,
+    FromDispatcher,
+    FromWorker,
+    ManagerAddress,
+    ManagersChanged,
+    Refused,
+    RoleWanted,
+    Welcome,
+)
+from covey.model.spec import Role
+from covey.plan.assign import assigned, difference, versions
+from covey.state.view import View
+
+
+class ServerChannel(Protocol):
+    """The manager's end of a connection to one worker."""
+
+    @property
+    def address(self) -> str:
+        """The worker's address, without a port."""
+
+    async def send(self, message: FromDispatcher) -> None:
+        """Raises ConnectionError once the connection has ended."""
+
+    async def receive(self) -> FromWorker:
+        """The next message; ConnectionError at the end, or when what came is no message."""
+
+    async def close(self) -> None:
+        """End the connection; the other end sees it.  A repeat does nothing."""
+
+
+class Ended(CoveyError):
+    """The session is over, for this reason; ``farewell`` is told to the worker first."""
+
+    def __init__(self, reason: str, farewell: FromDispatcher | None = None) -> None:
+        super().__init__(reason)
+        self.farewell = farewell
+
+
+class Session:
+    """A node's session as its dispatcher sees it."""
+
+    def __init__(self, id_: str, node_id: str, channel: ServerChannel, view: View) -> None:
+        self.id, self.node_id, self.channel = id_, node_id, channel
+        self.period = heartbeat_period(view)
+        self.woken = asyncio.Event()
+        self.outbox: deque[FromDispatcher] = deque()
+        self._end: Ended | None = None
+        self._over = asyncio.Event()
+        self._managers = managers_of(view)
+        self._role: Role | None = None
+        self._sequence = 0
+        self._sent: dict[str, int] = {}
+        self._seen: Mapping[str, Task] | None = None
+
+    def welcome(self) -> Welcome:
+        """The answer to Hello."""
+        return Welcome(session_id=self.id, heartbeat_period=self.period, managers=self._managers)
+
+    def post(self, message: FromDispatcher) -> None:
+        """Send it soon."""
+        self.outbox.append(message)
+        self.woken.set()
+
+    def finish(self, reason: Ended) -> None:
+        """End the session soon; the first reason stands."""
+        self._end = self._end or reason
+        self._over.set()
+
+    async def over(self) -> None:
+        """Raise the reason to end, once there is one."""
+        await self._over.wait()
+        if self._end is not None:
+            raise self._end
+
+    def news(self, view: View) -> Iterator[FromDispatcher]:
+        """What the worker must hear to know what ``view`` says; raises Ended if the session cannot go on."""
+        node = view.nodes.get(self.node_id)
+        if node is None:
+            raise Ended("the node was removed", removed(self.node_id))
+        if node.status.state is NodeState.DOWN:
+            raise Ended("the node was declared down while its session stood, so it has to begin anew")
+        if heartbeat_period(view) != self.period:
+            raise Ended("the heartbeat period changed, which is told at the beginning of a session")
+        yield from self._managers_news(managers_of(view))
+        due = role_due(node)
+        if due is not node.role and due is not self._role:
+            yield RoleWanted(role=due)
+        self._role = due
+        yield from self._assignments(view)
+
+    def _managers_news(self, managers: tuple[ManagerAddress, ...]) -> Iterator[FromDispatcher]:
+        if managers != self._managers:
+            self._managers = managers
+            yield ManagersChanged(managers=managers)
+
+    def _assignments(self, view: View) -> Iterator[FromDispatcher]:
+        group = view.by_node.get(self.node_id)
+        if self._sequence and group is self._seen:
+            return  # the state copies a node's tasks only to change them
+        self._seen = group
+        tasks = assigned(view, self.node_id)
+        changed, removed_ids = difference(self._sent, tasks)
+        if self._sequence and not changed and not removed_ids:
+            return
+        self._sent = versions(tasks)
+        self._sequence += 1
+        complete = self._sequence == 1
+        yield Assignments(sequence=self._sequence, complete=complete, tasks=changed, removed=removed_ids)
+
+
+def removed(node_id: str) -> Refused:
+    """What a node hears that is not in the cluster any more."""
+    return Refused(
+        reason=f"node {node_id} is not in this cluster (any more): it was removed; leave with force, then join anew",
+        final=True,
+    )
