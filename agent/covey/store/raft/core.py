@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pysyncobj.syncobj as library
-from pysyncobj.config import FAIL_REASON, SyncObjConf
+from pysyncobj.config import FAIL_REASON
 from pysyncobj.node import Node
 from pysyncobj.syncobj import VERSION, SyncObj
 
@@ -28,6 +28,7 @@ from covey.store.raft.outbox import Network, Outbox
 from covey.store.raft.shim import Follower, Progress, on_append, on_chunk
 from covey.store.raft.snapshot import Mark, Snapshots
 from covey.store.raft.streams import Incoming, Outgoing
+from covey.store.raft.timings import Timings, configuration
 from covey.store.raft.wire import (
     BATCH_BYTES,
     Ack,
@@ -47,17 +48,6 @@ _log = logging.getLogger(__name__)
 
 #: What became of a proposal: its result, or pysyncobj's reason why there is none.
 Reply = Callable[[Any, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Seconds.  An election starts ``election_min`` to ``election_max`` after the leader was last heard."""
-
-    election_min: float = 0.5
-    election_max: float = 1.0
-    heartbeat: float = 0.1
-    leader_fallback: float = 1.5
-    tick: float = 0.04
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +103,7 @@ class Core(SyncObj):
         beyond = log[max(0, (mark.index if mark else 0) + 1 - log.first) :]
         self.configuration = members_after(self.applied_members, beyond)
         self._changed_at = 0
-        super().__init__(me, [], _configuration(timings), nodeClass=Node, transport=self.outbox)
+        super().__init__(me, [], configuration(timings), nodeClass=Node, transport=self.outbox)
         self._adopt(mark)
 
     def _adopt(self, mark: Mark | None) -> None:
@@ -403,19 +393,3 @@ class Core(SyncObj):
         index, term = self.log.last + 1, self.raftCurrentTerm
         self.log.add(proposal.command, index, term)
         self._SyncObj__commandsWaitingCommit[index].append((term, proposal.reply))
-
-
-def _configuration(timings: Timings) -> SyncObjConf:
-    return SyncObjConf(
-        autoTick=False,
-        pollerType="select",
-        dynamicMembershipChange=True,
-        appendEntriesUseBatch=True,
-        appendEntriesBatchSizeBytes=BATCH_BYTES,
-        commandsWaitLeader=False,
-        raftMinTimeout=timings.election_min,
-        raftMaxTimeout=timings.election_max,
-        appendEntriesPeriod=timings.heartbeat,
-        leaderFallbackTimeout=timings.leader_fallback,
-        connectionTimeout=max(3.5, timings.election_max),
-    )

@@ -18,11 +18,12 @@ from typing import Any
 from covey.model.errors import CoveyError, FailedPrecondition, NotLeader, Unavailable
 from covey.store.base import Leadership
 from covey.store.raft.compaction import Policy
-from covey.store.raft.core import Core, Timings
+from covey.store.raft.core import Core
 from covey.store.raft.disk import Disk
 from covey.store.raft.driver import Answer, Driver
 from covey.store.raft.machine import Machine
 from covey.store.raft.membership import Change, check_change
+from covey.store.raft.timings import Timings
 from covey.store.raft.transport import TlsNetwork
 from covey.store.raft.wire import AnyMessage
 

@@ -21,12 +21,12 @@ from covey.state.apply import Outcome
 from covey.state.codec import encode_batch
 from covey.state.view import View
 from covey.store.base import Leadership, Notifier, Waiter
-from covey.store.raft.core import Timings
 from covey.store.raft.disk import Disk
 from covey.store.raft.driver import Answer
 from covey.store.raft.engine import Answers, Engine, Published
 from covey.store.raft.machine import ViewMachine
 from covey.store.raft.membership import first_entries, joiner_entries
+from covey.store.raft.timings import Timings
 from covey.store.raft.transport import Contexts, Identify, TlsNetwork
 from covey.store.raft.wire import MAX_COMMAND
 

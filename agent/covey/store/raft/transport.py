@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 import ssl
@@ -173,11 +174,13 @@ class TlsNetwork:
                 connection = await _next(listener)
                 task = loop.create_task(self._greet(connection), name="raft-handshake")
                 self._accepting.add(task)
-                task.add_done_callback(self._greeted)
+                task.add_done_callback(functools.partial(self._greeted, connection))
         finally:
             listener.close()
 
-    def _greeted(self, task: asyncio.Task[None]) -> None:
+    def _greeted(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            connection.close()
         self._accepting.discard(task)
         self._slots.release()
         self._ended(task)
