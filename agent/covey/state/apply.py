@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from covey.model.changes import Batch, Create, Delete, ObserveNode, ObserveTask, SetUpdateStatus, Update
+from covey.model.changes import Batch, Change, Create, Delete, ObserveNode, ObserveTask, SetUpdateStatus, Update
 from covey.model.errors import Conflict, CoveyError, NotFound, OutOfSequence
-from covey.model.objects import Node, Object, Service, Task, TaskStatus, kind_of
+from covey.model.objects import KINDS, Node, Object, Service, Task, TaskStatus, kind_of
 from covey.model.tasks import TaskState, is_terminal
 from covey.state.view import View
 
@@ -69,7 +69,7 @@ class Draft:
     def view(self) -> View:
         return replace(self._view, index=self._index, **self._fields)
 
-    def change(self, change: object) -> None:
+    def change(self, change: Change) -> None:
         match change:
             case Create(thing):
                 self._create(thing)
@@ -85,10 +85,13 @@ class Draft:
                 node = self._table("nodes").get(id_)
                 if node is not None:
                     self.put(_with(node, status=status or node.status, description=description or node.description))
-            case SetUpdateStatus(service_id, version, status):
-                service = self._table("services").get(service_id)
-                if service is not None and service.version == version:
-                    self.put(_with(service, update_status=status))
+            case _:
+                self._set_update_status(change)
+
+    def _set_update_status(self, change: SetUpdateStatus) -> None:
+        service = self._table("services").get(change.service_id)
+        if service is not None and service.version == change.version:
+            self.put(_with(service, update_status=change.status))
 
     def _create(self, thing: Object) -> None:
         kind = kind_of(thing)
@@ -111,7 +114,7 @@ class Draft:
             raise Conflict(f"name conflicts with an existing object: service {service.spec.name} already exists")
 
     def _current(self, kind: str, id_: str, version: int) -> Object:
-        current: Object | None = self._table(kind + "s").get(id_)
+        current: Object | None = self._table(kind + "s").get(id_) if kind in KINDS else None
         if current is None:
             raise NotFound(kind, id_)
         if current.version != version:

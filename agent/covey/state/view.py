@@ -67,9 +67,9 @@ class View:
         if reference in table:
             return table[reference]
         candidates = list(self._named(kind, reference)) or [
-            thing for key, thing in table.items() if reference and key.startswith(reference)
+            thing for key, thing in table.items() if key.startswith(reference)
         ]
-        if not candidates:
+        if not candidates or not reference:
             raise NotFound(kind, reference)
         if len(candidates) > 1:
             raise InvalidArgument(f"{kind} {reference} is ambiguous ({len(candidates)} matches found)")

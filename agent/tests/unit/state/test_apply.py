@@ -114,6 +114,76 @@ def test_update_status_of_a_superseded_spec_is_ignored():
     assert after(view, SetUpdateStatus("s1", 9, status)).services["s1"].update_status is None
 
 
+def test_update_status_survives_updates_until_the_spec_is_another():
+    view = after(View(), Create(web()))
+    status = UpdateStatus(state=UpdateState.PAUSED)
+    read = view.services["s1"]
+    view = after(view, SetUpdateStatus("s1", 1, status))
+    view = after(view, Update(read))
+    assert view.services["s1"].update_status == status
+    view = after(view, Update(replace(view.services["s1"], spec=ServiceSpec(name="web", labels={"a": "b"}))))
+    assert view.services["s1"].update_status is None
+
+
+def test_milestones_of_a_task_are_kept_by_the_managers_clock():
+    view = after(View(), Create(task()), at=1.0)
+    read = view.tasks["t1"]
+    view = after(view, ObserveTask("t1", TaskStatus(state=TaskState.STARTING, timestamp=77.0)), at=2.0)
+    assert (view.tasks["t1"].running_at, view.tasks["t1"].ended_at) == (0.0, 0.0)
+    for at in (3.0, 4.0):
+        view = after(view, ObserveTask("t1", TaskStatus(state=TaskState.RUNNING, timestamp=77.0)), at=at)
+    for at in (5.0, 6.0):
+        view = after(view, ObserveTask("t1", TaskStatus(state=TaskState.FAILED, timestamp=77.0)), at=at)
+    view = after(view, Update(read), at=7.0)
+    assert (view.tasks["t1"].running_at, view.tasks["t1"].ended_at) == (3.0, 5.0)
+
+
+def test_an_update_may_bring_a_status_further_up():
+    view = after(View(), Create(task()))
+    orphaned = replace(view.tasks["t1"], status=TaskStatus(state=TaskState.ORPHANED), ended_at=9.0)
+    view = after(view, Update(orphaned))
+    assert (view.tasks["t1"].status.state, view.tasks["t1"].ended_at) == (TaskState.ORPHANED, 9.0)
+    explained = replace(view.tasks["t1"], status=TaskStatus(state=TaskState.ORPHANED, err="why"))
+    assert after(view, Update(explained)).tasks["t1"].status.err == "why"
+
+
+def test_observations_and_status_of_what_is_gone_are_ignored():
+    view = after(View(), ObserveNode("gone"), SetUpdateStatus("gone", 1, None), ObserveTask("gone", TaskStatus()))
+    assert (view.nodes, view.services, view.tasks) == ({}, {}, {})
+
+
+def test_a_deletion_of_an_unknown_kind_finds_nothing():
+    assert str(refused(View(), Delete("moon", "m1", 1))) == "moon m1 not found"
+
+
+def test_a_service_that_is_removed_frees_its_name():
+    view = after(View(), Create(web()))
+    view = after(view, Delete("service", "s1", 1))
+    assert view.service_named("web") is None
+    assert after(view, Create(web()))
+
+
+def test_clusters_are_updated_whole_and_found():
+    with pytest.raises(NotFound):
+        _ = View().cluster
+    view = after(View(), Create(Cluster(id="c1")))
+    view = after(view, Update(replace(view.cluster, root_certificate=b"new")))
+    assert view.cluster.root_certificate == b"new"
+
+
+def test_tasks_move_between_groups_when_their_node_changes():
+    view = after(View(), Create(task(node_id="n1")), Create(task("t2", node_id="n1")))
+    view = after(view, Update(replace(view.tasks["t1"], node_id="n2")))
+    assert {t.id for t in view.tasks_on("n1")} == {"t2"}
+    assert {t.id for t in view.tasks_on("n2")} == {"t1"}
+
+
+def test_a_group_emptied_and_filled_in_one_batch():
+    view = after(View(), Create(task(node_id="n1")))
+    view = after(view, Delete("task", "t1", 1), Create(task("t2", node_id="n1")))
+    assert [t.id for t in view.tasks_on("n1")] == [t.id for t in view.tasks_of("s1")] == ["t2"]
+
+
 def test_indexes_follow_tasks():
     view = after(View(), Create(task()), Create(task("t2", node_id="n1")))
     view = after(view, Update(replace(view.tasks["t1"], node_id="n1")))
@@ -167,6 +237,11 @@ def test_find_takes_ids_names_and_prefixes():
     assert view.find("service", "web").id == "s1"
     assert view.find("node", "host2").id == "abc2"
     assert view.find("node", "abc1").id == "abc1"
+    view = after(view, Create(task("t9")))
+    assert view.find("task", "web.1.t9").id == "t9"
+    assert view.find("service", "s").id == "s1"
+    with pytest.raises(NotFound, match="node  not found"):
+        view.find("node", "")
     with pytest.raises(InvalidArgument, match="ambiguous"):
         view.find("node", "abc")
     with pytest.raises(NotFound, match="service nope not found"):
