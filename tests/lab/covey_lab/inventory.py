@@ -16,12 +16,11 @@ def inventory(hosts: Sequence[Host], managers: Sequence[str]) -> str:
     unknown = sorted(set(managers) - {host.name for host in hosts})
     if unknown:
         raise LabError(f"no such host: {', '.join(unknown)}; the lab has {', '.join(host.name for host in hosts)}")
-    options = [word for word in hosts[0].shell.options() if word != "LogLevel=ERROR"]
     settings = {
         "ansible_user": "root",
         "ansible_ssh_private_key_file": str(hosts[0].shell.key),
         "ansible_python_interpreter": "/usr/bin/python3",
-        "ansible_ssh_common_args": shlex.join(_without_dangling(options)),
+        "ansible_ssh_common_args": shlex.join(hosts[0].shell.trust),
         "ansible_ssh_pipelining": True,
     }
     lines = [
@@ -37,9 +36,3 @@ def inventory(hosts: Sequence[Host], managers: Sequence[str]) -> str:
         lines += [f"    {group}:", "      hosts:" if members else "      hosts: {}"]
         lines += [f"        {host.name}: {{ansible_host: {host.address}}}" for host in members]
     return "\n".join(lines) + "\n"
-
-
-def _without_dangling(options: list[str]) -> list[str]:
-    """Drop an `-o` whose value was dropped."""
-    pairs = zip(options, [*options[1:], "-o"], strict=True)
-    return [word for word, following in pairs if not (word == "-o" and following == "-o")]

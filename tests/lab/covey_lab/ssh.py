@@ -41,19 +41,18 @@ class Shell:
     known_hosts: Path
     control: Path
 
-    def options(self) -> list[str]:
-        """For every ssh client, Ansible's included; the connection is kept by the callers' own means."""
+    @property
+    def trust(self) -> list[str]:
+        """Options for every ssh client, Ansible's included: whose key is believed, and for how long to knock."""
         return [
-            "-o", f"UserKnownHostsFile={self.known_hosts}",
-            "-o", "StrictHostKeyChecking=yes",
-            "-o", "LogLevel=ERROR",
-            "-o", "ConnectTimeout=5",
+            "-o", f"UserKnownHostsFile={self.known_hosts}", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=5",
         ]  # fmt: skip
 
     def command(self) -> list[str]:
+        """The ssh client with everything but the command to run there."""
         return [
-            "ssh", "-F", "/dev/null", "-i", str(self.key), *self.options(),
-            "-o", "BatchMode=yes", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=6",
+            "ssh", "-F", "/dev/null", "-i", str(self.key), *self.trust, "-o", "LogLevel=ERROR", "-o", "BatchMode=yes",
+            "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=6",
             "-o", "ControlMaster=auto", "-o", "ControlPersist=300", "-o", f"ControlPath={self.control}",
             f"root@{self.address}",
         ]  # fmt: skip
