@@ -10,12 +10,14 @@ from builders import node, spec
 from worlds import World
 
 from covey.model.objects import UpdateState
-from covey.model.spec import Availability
+from covey.model.spec import Availability, RestartCondition
 from covey.model.tasks import TaskState
+from covey.plan.pipeline import LIMIT
 
 NODES = ("n1", "n2", "n3", "n4")
 NAMES = ("web", "db", "agent")
-SEEDS = range(60)
+SEEDS = range(40)
+ON_FAILURE = RestartCondition.ON_FAILURE
 
 
 class Fate:
@@ -23,7 +25,8 @@ class Fate:
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
-        self.world = World(*(node(name, labels={"zone": "abab"[number]}) for number, name in enumerate(NODES)))
+        nodes = (node(name, labels={"zone": "abab"[number]}) for number, name in enumerate(NODES))
+        self.world = World(*nodes, limit=self.dice.choice((LIMIT, LIMIT, 12, 1)))
 
     def act(self) -> None:
         acts = (self.declare, self.kill, self.unplug, self.cut, self.come_back, self.set_node, self.relabel, self.lead)
@@ -77,6 +80,7 @@ class Fate:
 
     def relent(self) -> None:
         """Everything works again, and what is declared can run."""
+        self.world.limit = LIMIT
         for host in self.world.hosts.values():
             host.powered = host.linked = True
         for name in NODES:

@@ -8,7 +8,9 @@ from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 from builders import node
+from hosts import Host
 from worlds import World
 
 from covey.api.bodies import AdmitRequest, CompleteRequest, InitRequest, JoinRequest
@@ -28,9 +30,8 @@ from covey.state.view import View
 from covey.store.memory import MemoryStore
 
 ROOT = create_root(1_800_000_000.0)
-ADMISSION = Admission(
-    node_id="new", cluster_id="c1", role=Role.WORKER, certificate="CERT", root_ca="ROOT", managers=()
-)
+OUTSIDE = NodeReport(LocalState.INACTIVE, "0.1.0")
+ADMISSION = Admission(node_id="new", cluster_id="c1", role=Role.WORKER, certificate="CERT", root_ca="ROOT", managers=())
 
 
 class Clock:
@@ -111,7 +112,7 @@ class FakeManaging:
 class FakeLife:
     """A node whose life is what the test says; it notes what it is asked to do."""
 
-    report: NodeReport = NodeReport(LocalState.INACTIVE, "0.1.0")
+    report: NodeReport = OUTSIDE
     manager: FakeManaging | None = None
     asked: list[object] = field(default_factory=list)
 
@@ -254,10 +255,7 @@ class Swarm:
 
     def add(self, host: Node, spec: NodeSpec | None = None) -> None:
         """One more node, with a host that works."""
-        from builders import replace as with_
-        from hosts import Host
-
-        self.world.commit(Create(with_(host, spec=spec) if spec else host))
+        self.world.commit(Create(msgspec.structs.replace(host, spec=spec) if spec else host))
         self.world.hosts[host.id] = Host(host.id)
 
     def run(self, seconds: int = 5) -> None:

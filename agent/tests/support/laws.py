@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from covey.model.objects import Service, Task
-from covey.model.tasks import is_wanted
+from covey.model.tasks import TaskState, is_wanted
 from covey.plan.placement.board import host_ports, reservation
 from covey.plan.placement.constraint import broken, runs_on
 from covey.plan.slots import is_down, is_finished, is_over, is_placed, is_running, slot_key
@@ -125,4 +125,4 @@ def _runs(view: View, task: Task) -> bool:
 def nothing_runs_before_its_time(before: View, after: View, now: float) -> None:
     for task in after.tasks.values():
         if task.id not in before.tasks and task.start_at > now:
-            assert task.desired_state.name == "READY", f"{task.name} runs before its pause is over"
+            assert task.desired_state is not TaskState.RUNNING, f"{task.name} runs before its pause is over"
