@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""See ARCHITECTURE.md."""
+"""From assignments to running containers: the decisions are in ``machine``, everything else carries them out."""

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The keepers of a node's tasks, the engine's events and the book, kept going together.
+
+Starting and ending it never touches a container: only keepers do, and only after a manager was heard in this run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+
+from covey.executor.base import Executor
+from covey.model.clock import Clock
+from covey.model.errors import EngineError
+from covey.model.objects import NodeDescription, Task, TaskStatus
+from covey.model.session import Assignments
+from covey.model.tasks import TaskState
+from covey.worker import template
+from covey.worker.book import Book, Page
+from covey.worker.floor import Floor
+from covey.worker.keeper import Keeper
+from covey.worker.outbox import Outbox
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY, LAST_RETRY = 0.1, 2.0
+#: The least time between two writes of the book, and between tries on a disk that refuses.
+SAVE_PAUSE, SAVE_RETRY = 0.1, 5.0
+
+
+class Runner:
+    """Holds what this node should run and makes it so.  ``engine_back`` is called whenever the engine (re)appears."""
+
+    def __init__(self, executor: Executor, book: Book, clock: Clock, engine_back: Callable[[], None]) -> None:
+        self.outbox = Outbox()
+        self.description: NodeDescription | None = None
+        self._executor, self._book, self._engine_back = executor, book, engine_back
+        self._floor = Floor(
+            executor=executor,
+            clock=clock,
+            outbox=self.outbox,
+            engine_lost=self._engine_lost,
+            changed=self.changed,
+            forget=self._forget,
+            expand=self._expand,
+        )
+        self._keepers: dict[str, Keeper] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._relist, self._unsaved = asyncio.Event(), asyncio.Event()
+
+    @property
+    def heard(self) -> bool:
+        """A manager has said, in this run, what this node should run."""
+        return self._floor.heard
+
+    @property
+    def engine_error(self) -> str:
+        """Why the engine does not answer; empty while it does."""
+        return self._floor.engine_error
+
+    def adopt(self, page: Page) -> None:
+        """What was known when the agent last ran; before ``run``."""
+        self.description = page.description
+        for task in page.tasks:
+            keeper = self._keeper(task.id)
+            keeper.status = page.statuses.get(task.id)
+            keeper.assign(task)
+
+    def assign(self, message: Assignments) -> None:
+        """What a manager says this node should run."""
+        for task in message.tasks:
+            self._keeper(task.id).assign(task)
+        listed = {task.id for task in message.tasks}
+        gone = self._keepers.keys() - listed if message.complete else set(message.removed)
+        for task_id in gone & self._keepers.keys():
+            self._keepers[task_id].assign(None)
+            self.outbox.drop(task_id)
+        self._floor.heard = self._floor.heard or message.complete
+        self.changed()
+
+    def statuses(self) -> dict[str, TaskStatus]:
+        """All that a manager may not know yet."""
+        known = ((keeper.task_id, keeper.status) for keeper in self._assigned())
+        return {task_id: status for task_id, status in known if status and status.state >= TaskState.ACCEPTED}
+
+    def changed(self) -> None:
+        """The book is out of date."""
+        self._unsaved.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                for keeper in self._keepers.values():
+                    self._tend(keeper)
+                group.create_task(self._listen(), name="engine events")
+                group.create_task(self._list_again(), name="engine listing")
+                group.create_task(self._save(), name="worker book")
+        finally:
+            self._group = None
+            self._floor.pulls.cancel()
+
+    def _keeper(self, task_id: str) -> Keeper:
+        keeper = self._keepers.get(task_id)
+        if keeper is None:
+            keeper = self._keepers[task_id] = Keeper(task_id, self._floor)
+            if self._group is not None:
+                self._tend(keeper)
+        return keeper
+
+    def _tend(self, keeper: Keeper) -> None:
+        if self._group is not None:
+            self._group.create_task(keeper.run(), name=f"task {keeper.task_id}")
+
+    def _forget(self, task_id: str) -> None:
+        del self._keepers[task_id]
+        self.changed()
+
+    def _assigned(self) -> Iterator[Keeper]:
+        return (keeper for keeper in self._keepers.values() if keeper.task is not None)
+
+    def _expand(self, task: Task) -> Task:
+        return template.expand(task, self.description or NodeDescription())
+
+    async def _listen(self) -> None:
+        async for event in self._executor.events():
+            if event.task_id is None:
+                self._relist.set()
+            else:
+                self._keeper(event.task_id).touch()
+
+    def _engine_lost(self, error: str) -> None:
+        if not self._floor.engine_error:
+            log.warning("%s; containers are left as they are", error)
+        self._floor.engine_error = error
+        self._relist.set()
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        for keeper in self._keepers.values():
+            keeper.wake()
+
+    async def _list_again(self) -> None:
+        """After each general event and each silence: look at everything at once."""
+        pause = FIRST_RETRY
+        while True:
+            await self._relist.wait()
+            self._relist.clear()
+            looks = {keeper.task_id: keeper.looks for keeper in self._keepers.values()}
+            try:
+                found = await self._executor.containers()
+            except EngineError as error:
+                self._engine_lost(str(error))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LAST_RETRY)
+                continue
+            pause = FIRST_RETRY
+            if self._floor.engine_error:
+                log.info("the container engine answers again")
+                self._floor.engine_error = ""
+            for task_id in found.keys() - looks.keys():
+                self._keeper(task_id).touch()
+            for task_id, seen in looks.items():
+                if task_id in self._keepers:
+                    self._keepers[task_id].saw(found.get(task_id), seen)
+            self._engine_back()
+
+    def page(self) -> Page:
+        """What must not be forgotten."""
+        assigned = list(self._assigned())
+        return Page(
+            node_id=self._book.node_id,
+            tasks=tuple(keeper.task for keeper in assigned if keeper.task),
+            statuses={keeper.task_id: keeper.status for keeper in assigned if keeper.status},
+            description=self.description,
+        )
+
+    async def _save(self) -> None:
+        while True:
+            await self._unsaved.wait()
+            self._unsaved.clear()
+            try:
+                await asyncio.to_thread(self._book.save, self.page())
+            except OSError as error:
+                log.error("assignments could not be written, so a restart may know less: %s", error)
+                self._unsaved.set()
+                await asyncio.sleep(SAVE_RETRY)
+            await asyncio.sleep(SAVE_PAUSE)

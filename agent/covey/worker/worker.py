@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node's worker, put together: the runner, the sessions, and what they tell each other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from covey.executor.base import Executor
+from covey.model.clock import Clock
+from covey.model.errors import EngineError
+from covey.model.objects import NodeDescription, TaskStatus
+from covey.model.session import Assignments, ManagerAddress
+from covey.model.spec import Role
+from covey.worker.book import Book
+from covey.worker.outbox import Outbox
+from covey.worker.runner import Runner
+from covey.worker.session import Connector, Sessions, Standing
+
+log = logging.getLogger(__name__)
+
+#: Seconds for the engine to describe its host; managers are not kept waiting longer.
+DESCRIBE_TIMEOUT = 2.0
+RETRY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What the daemon wants to hear.  Called on the event loop; they must not block."""
+
+    role_wanted: Callable[[Role], None]
+    refused: Callable[[str], None]
+
+
+class Worker:
+    """``run`` until ``stop``; neither touches a container.
+
+    ``seeds`` are managers to begin with, beside those the book remembers.  ``run`` raises BadState for a damaged book.
+    """
+
+    def __init__(
+        self,
+        *,
+        executor: Executor,
+        book: Book,
+        connector: Connector,
+        clock: Clock,
+        callbacks: Callbacks,
+        seeds: Iterable[ManagerAddress] = (),
+    ) -> None:
+        self._executor, self._book, self._callbacks = executor, book, callbacks
+        self._seeds = tuple(seeds)
+        self._runner = Runner(executor, book, clock, self._engine_back)
+        self._sessions = Sessions(self, connector, clock, ())
+        self._stop = asyncio.Event()
+        self._kept: tuple[ManagerAddress, ...] = ()
+
+    @property
+    def outbox(self) -> Outbox:
+        return self._runner.outbox
+
+    @property
+    def standing(self) -> Standing:
+        """How the session with the managers stands."""
+        return self._sessions.standing
+
+    @property
+    def engine_error(self) -> str:
+        """Why the container engine does not answer; empty while it does."""
+        return self._runner.engine_error
+
+    def leader_changed(self) -> None:
+        """A hint of this node's manager: the present session's manager may not lead any more."""
+        self._sessions.doubt()
+
+    async def run(self) -> None:
+        """Until ``stop``, or until something ends that must not."""
+        page, self._kept = self._book.load(), self._book.load_managers()
+        self._runner.adopt(page)
+        known = {manager.address for manager in self._kept}
+        self._sessions.managers = self._kept + tuple(one for one in self._seeds if one.address not in known)
+        try:
+            await self._together()
+        finally:
+            self._book.save(self._runner.page())
+            await self._executor.close()
+
+    async def _together(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            parts = [
+                group.create_task(self._runner.run(), name="worker runner"),
+                group.create_task(self._sessions.run(), name="worker sessions"),
+            ]
+            await self._stop.wait()
+            for part in parts:
+                part.cancel()
+
+    async def stop(self) -> None:
+        """Make ``run`` return; containers run on."""
+        self._stop.set()
+
+    # What the sessions need (session.Worker)
+
+    async def describe(self) -> NodeDescription:
+        """The host's facts; while the engine is silent, the last ones known."""
+        while True:
+            try:
+                async with asyncio.timeout(DESCRIBE_TIMEOUT):
+                    described = await self._executor.describe()
+            except (EngineError, TimeoutError) as error:
+                if self._runner.description is not None:
+                    return self._runner.description
+                log.warning("cannot join the managers' talk before the engine answered once: %s", error)
+                await asyncio.sleep(RETRY)
+                continue
+            if described != self._runner.description:
+                self._runner.description = described
+                self._runner.changed()
+            return described
+
+    def statuses(self) -> dict[str, TaskStatus]:
+        return self._runner.statuses()
+
+    def assign(self, message: Assignments) -> None:
+        self._runner.assign(message)
+
+    async def managers_changed(self, managers: tuple[ManagerAddress, ...]) -> None:
+        if managers == self._kept:
+            return
+        self._kept = managers
+        try:
+            await asyncio.to_thread(self._book.save_managers, managers)
+        except OSError as error:
+            log.error("the managers' addresses could not be written: %s", error)
+
+    def role_wanted(self, role: Role) -> None:
+        self._callbacks.role_wanted(role)
+
+    def refused(self, reason: str) -> None:
+        self._callbacks.refused(reason)
+
+    def _engine_back(self) -> None:
+        self._sessions.describe_again()
