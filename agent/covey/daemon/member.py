@@ -1,2 +1,220 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The running parts of a node that is in a cluster: the worker, and on a manager the store, the server and control."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from covey.api.http import Request, Response
+from covey.client.channel import Connector
+from covey.client.managers import Managers, try_each
+from covey.control.roster import managers_of
+from covey.daemon import addresses
+from covey.daemon.config import Config
+from covey.daemon.places import Places, Settings
+from covey.daemon.raft import open_store
+from covey.daemon.supervisor import Supervisor
+from covey.executor.docker import DockerExecutor
+from covey.executor.translate import Owner
+from covey.manager.forward import forwarder
+from covey.manager.manager import Manager
+from covey.manager.server import ClusterServer, Services
+from covey.model.admission import ManagerInfo
+from covey.model.clock import Clock
+from covey.model.errors import CoveyError
+from covey.model.session import ManagerAddress
+from covey.model.spec import Role
+from covey.plan.pipeline import settle
+from covey.security import tls
+from covey.security.identity import Identity
+from covey.store.raft import RaftStore, prepare_join
+from covey.worker.book import Book
+from covey.worker.worker import Callbacks, Worker
+
+log = logging.getLogger(__name__)
+
+#: Seconds between tries to get this manager's vote.
+RETRY = 1.0
+#: Seconds between looks at whether the node is settled.
+LOOK = 0.05
+
+Answer = Callable[[Request], Awaitable[Response]]
+ChangeRole = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Member:
+    """See ``covey.daemon.life.Member``."""
+
+    def __init__(  # noqa: PLR0913 - the wiring of a node takes all of its surroundings
+        self,
+        who: Identity,
+        settings: Settings,
+        config: Config,
+        places: Places,
+        clock: Clock,
+        *,
+        supervisor: Supervisor,
+        answer_as_leader: Answer,
+        change_role: ChangeRole,
+    ) -> None:
+        self.who = who
+        self._settings, self._config, self._places, self._clock = settings, config, places, clock
+        self._supervisor, self._answer, self._change_role = supervisor, answer_as_leader, change_role
+        self._context = tls.client_context(who)
+        self._client = Managers(lambda: self._context)
+        self._connector = Connector(lambda: self._context)
+        self._owner = Owner(who.node_id, who.cluster_id)
+        self._own_address = addresses.join(settings.advertise, addresses.split(settings.listen)[1])
+        self._worker = self._make_worker()
+        self._manager: Manager | None = None
+        self._server: ClusterServer | None = None
+        self._store: RaftStore | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._role_change: asyncio.Task[None] | None = None
+
+    def _make_worker(self) -> Worker:
+        seeds = [ManagerAddress(node_id=m.node_id, address=m.addr) for m in self._places.first_managers()]
+        return Worker(
+            executor=DockerExecutor(self._owner, self._config.engine),
+            book=Book(self._places.worker, self.who.node_id),
+            connector=self._connector,
+            clock=self._clock,
+            callbacks=Callbacks(role_wanted=self._role_wanted, refused=self._refused),
+            seeds=seeds,
+        )
+
+    # -- asking
+
+    def managing(self) -> Manager | None:
+        """This node as a manager, None if it is not (yet)."""
+        return self._manager
+
+    def managers(self) -> tuple[ManagerInfo, ...]:
+        """The managers one may turn to, as far as this node knows."""
+        if self._store is not None and self._store.view().nodes:
+            known = managers_of(self._store.view())
+        else:
+            known = self._worker.managers
+        return tuple(ManagerInfo(node_id=m.node_id, addr=m.address) for m in known)
+
+    @property
+    def settled(self) -> bool:
+        """A manager has taken this node up, and if it is a manager itself, it has its vote."""
+        voting = self.who.role is Role.WORKER or (self._store is not None and self.who.node_id in self._store.members())
+        return voting and bool(self._worker.standing.session_id)
+
+    async def wait_settled(self) -> None:
+        """Return once ``settled``."""
+        while not self.settled:  # noqa: ASYNC110 - of two rooms that know nothing of each other's events
+            await asyncio.sleep(LOOK)
+
+    # -- life
+
+    async def start(self) -> None:
+        """Start every part; what takes a while goes on in the background."""
+        if self.who.role is Role.MANAGER:
+            await self._start_manager()
+        self._run("worker", self._worker.run())
+
+    async def _start_manager(self) -> None:
+        fresh = not self._places.raft.exists()
+        if fresh:
+            addresses_ = [m.addr for m in self._places.first_managers()]
+            members = await try_each(addresses_, self._client.raft_members)
+            await asyncio.to_thread(prepare_join, self._places.raft, self.who.node_id, members)
+        raft = self._config.raft_listen_addr
+        store = open_store(self.who, self._places.raft, self._settings.advertise, raft, lambda: self.who)
+        await store.start()
+        self._store = store
+        self._run("store", _raise(store))
+        self._manager = Manager(store, self._clock, settle, forwarder(self._client))
+        self._server = ClusterServer(self._services(store, self._manager))
+        await self._server.start(*addresses.split(self._settings.listen))
+        self._run("manager", self._manager.run())
+        self._run("vote", self._get_vote(store), endless=False)
+        self._run("leader hints", self._hint(store))
+
+    def _services(self, store: RaftStore, manager: Manager) -> Services:
+        return Services(
+            identity=lambda: self.who,
+            store=store,
+            clock=self._clock,
+            signer=manager.signer,
+            dispatcher=manager.dispatcher,
+            voting=manager.membership,
+            answer_as_leader=self._answer,
+            managers=self._client,
+        )
+
+    async def _get_vote(self, store: RaftStore) -> None:
+        """A manager that was let in asks until it is one of the voters."""
+        mine = addresses.raft_address(self._settings.advertise, self._config.raft_listen_addr)
+        while self.who.node_id not in store.members():
+            known = [m.addr for m in self.managers() if m.node_id != self.who.node_id]
+            try:
+                await try_each(known, lambda address: self._client.raft_join(address, self._own_address, mine))
+            except CoveyError as error:
+                log.warning("no vote yet for this manager: %s", error)
+            await asyncio.sleep(RETRY)
+
+    async def _hint(self, store: RaftStore) -> None:
+        """Tell the worker when another manager leads, sooner than it would notice by itself."""
+        waiter, leader = store.changed(), store.leadership().leader
+        while True:
+            await waiter.wait()
+            if store.leadership().leader != leader:
+                leader = store.leadership().leader
+                self._worker.leader_changed()
+
+    def _run(self, name: str, work: Coroutine[Any, Any, Any], *, endless: bool = True) -> None:
+        self._tasks.append(self._supervisor.start(f"{name} of node {self.who.node_id}", work, endless=endless))
+
+    async def stop(self) -> None:
+        """Stop every part; containers run on."""
+        if self._manager is not None:
+            await self._manager.dispatcher.close()
+        await self._supervisor.end(self._tasks)
+        self._tasks.clear()
+        if self._server is not None:
+            await self._server.stop()
+        if self._store is not None:
+            await self._store.stop()
+        self._manager = None
+        await self._connector.close()
+        await self._client.close()
+
+    async def clear(self) -> None:
+        """Remove this node's containers from its engine."""
+        executor = DockerExecutor(self._owner, self._config.engine)
+        try:
+            for container in (await executor.containers()).values():
+                await executor.stop(container.id, 0.0)
+                await executor.remove(container.id)
+        finally:
+            await executor.close()
+
+    # -- what the worker hears
+
+    def _role_wanted(self, role: Role) -> None:
+        if role is self.who.role or (self._role_change and not self._role_change.done()):
+            return
+        log.info("this node shall become a %s", role)
+        self._role_change = self._supervisor.start("change of role", self._try_role(), endless=False)
+
+    async def _try_role(self) -> None:
+        """The dispatcher repeats its wish in each session, so a failure here only costs time."""
+        try:
+            await self._change_role()
+        except CoveyError as error:
+            log.warning("the role could not be changed yet: %s", error)
+
+    def _refused(self, reason: str) -> None:
+        log.error("the managers refuse this node: %s", reason)
+
+
+async def _raise(store: RaftStore) -> None:
+    """Whatever ends the store ends the agent."""
+    raise await store.failed()

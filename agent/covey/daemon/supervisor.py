@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 
@@ -43,10 +43,15 @@ class Supervisor:
         """The first failure, once there is one."""
         return await asyncio.shield(self._failure)
 
+    async def end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Cancel these of its tasks and wait until they have ended."""
+        ending = set(tasks)
+        self._tasks -= ending
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending)
+
     async def stop(self) -> None:
         """Cancel everything and wait until it has ended."""
-        tasks, self._tasks = self._tasks, set()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await self.end(self._tasks)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
 from covey.api.bodies import AdmitRequest
 from covey.api.http import Request, Response
@@ -19,11 +19,8 @@ from covey.model.clock import Clock
 from covey.model.errors import Unavailable
 from covey.store.base import Store
 
-
-class Forward(Protocol):
-    """Passes a control call to the manager at ``address`` and brings back its answer."""
-
-    async def __call__(self, address: str, request: Request) -> Response: ...
+#: Passes a control call to the manager at an address (``host:2377``) and brings back its answer.
+Forward = Callable[[str, Request], Awaitable[Response]]
 
 
 class Manager:

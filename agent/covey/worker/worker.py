@@ -67,6 +67,11 @@ class Worker:
         return self._sessions.standing
 
     @property
+    def managers(self) -> tuple[ManagerAddress, ...]:
+        """Those it would turn to."""
+        return self._sessions.managers
+
+    @property
     def engine_error(self) -> str:
         """Why the container engine does not answer; empty while it does."""
         return self._runner.engine_error
