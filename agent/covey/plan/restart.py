@@ -55,11 +55,18 @@ def _after_end(task: Task, now: float, new_id: NewId) -> Iterator[Change]:
         status = msgspec.structs.replace(task.status, message=refusal)
         yield Update(msgspec.structs.replace(told(task, TaskState.COMPLETE), status=status))
         return
-    start_at = now + _pause(task, now)
     yield Update(told(task, TaskState.SHUTDOWN))
-    successor = next_task(task, new_id(), now)
-    restarts = (*task.restarts, start_at)[-_remembered(task) :]
-    yield Create(msgspec.structs.replace(successor, start_at=start_at, restarts=restarts))
+    yield Create(_successor(task, now, new_id()))
+
+
+def _successor(task: Task, now: float, new_id: str) -> Task:
+    pause = _pause(task, now)
+    successor = next_task(task, new_id, now)
+    status = successor.status
+    if pause:
+        status = msgspec.structs.replace(status, message=f"restart after a pause of {pause:g} s")
+    restarts = (*task.restarts, now + pause)[-_remembered(task) :]
+    return msgspec.structs.replace(successor, status=status, start_at=now + pause, restarts=restarts)
 
 
 def _policy(task: Task) -> RestartPolicy:
@@ -80,7 +87,8 @@ def _refusal(task: Task, now: float) -> str:
     if attempts < policy.max_attempts:
         return ""
     within = f" within {units.seconds(policy.window):g} s" if policy.window else ""
-    return f"not restarted: {attempts} restarts{within}, and the restart policy allows {policy.max_attempts}"
+    number = "1 restart" if attempts == 1 else f"{attempts} restarts"
+    return f"not restarted: {number}{within}, and the restart policy allows {policy.max_attempts}"
 
 
 def _pause(task: Task, now: float) -> float:

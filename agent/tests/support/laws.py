@@ -125,4 +125,5 @@ def _runs(view: View, task: Task) -> bool:
 def nothing_runs_before_its_time(before: View, after: View, now: float) -> None:
     for task in after.tasks.values():
         if task.id not in before.tasks and task.start_at > now:
-            assert task.desired_state is not TaskState.RUNNING, f"{task.name} runs before its pause is over"
+            early = task.desired_state is TaskState.RUNNING or is_placed(task)
+            assert not early, f"{task.name} is tried before its pause is over"

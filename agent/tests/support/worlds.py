@@ -28,16 +28,22 @@ class World:
     def __init__(self, *nodes: Node, limit: int = LIMIT) -> None:
         self.limit = limit
         self.view, self.now, self.new_id = View(), 1000.0, Ids("t")
-        self.hosts = {node.id: Host(node.id) for node in nodes}
+        self.hosts: dict[str, Host] = {}
         self.leader_since = self.now
         self.heard: dict[str, float] = {}
         self.sent: dict[str, dict[str, int]] = {}  # by node with a session
         self.downs: dict[str, float] = {}  # when each node was last declared down
         self._wake_at: float | None = None
         self._stirred = True
-        self.commit(*(Create(node) for node in nodes))
+        for node in nodes:
+            self.add(node)
 
     # What users do.
+
+    def add(self, node: Node) -> None:
+        """A host joins."""
+        self.hosts[node.id] = Host(node.id)
+        self.commit(Create(node))
 
     def declare(self, spec: ServiceSpec) -> Service:
         """Create the service, or bring it to that spec."""

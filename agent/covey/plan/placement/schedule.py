@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The scheduler: gives each waiting task a node, or tells on the task why there is none.
 
-Tasks of global services bring their node along and only pass the filters there.
+Tasks of global services bring their node along and only pass the filters there.  A task in the pause before a restart
+gets no node yet: preparing it would try again, too early, what may have failed.  The end of the pause wakes ``start``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from covey.state.view import View
 
 def schedule(view: View, now: float, _new_id: NewId) -> Plan:
     """Place what waits, oldest service first."""
-    groups = _waiting(view)
+    groups = _waiting(view, now)
     if not groups:
         return Plan()
     board = seats(view)
@@ -38,11 +39,12 @@ def schedule(view: View, now: float, _new_id: NewId) -> Plan:
     return Plan(tuple(changes))
 
 
-def _waiting(view: View) -> list[list[Task]]:
+def _waiting(view: View, now: float) -> list[list[Task]]:
     """Tasks without a node, or not admitted to theirs, grouped by what they ask for."""
     groups: dict[tuple[str, int, bool], list[Task]] = defaultdict(list)
     for task in view.tasks.values():
-        if not is_placed(task) and is_wanted(task.desired_state):
+        paused = task.desired_state is TaskState.READY and task.start_at > now
+        if not is_placed(task) and is_wanted(task.desired_state) and not paused:
             groups[task.service_id, task.service_version, bool(task.node_id)].append(task)
     for group in groups.values():
         group.sort(key=lambda task: (task.slot, task.created_at, task.id))

@@ -61,6 +61,8 @@ def test_a_declared_delay_is_obeyed_to_the_letter(delay, pause):
     for restarts in ((), (NOW - 2, NOW - 1)):
         _, [successor] = plan(*dead(policy={"delay": delay}, restarts=restarts))
         assert successor.start_at == NOW + pause
+        expected = f"restart after a pause of {pause:g} s" if pause else "pending task scheduling"
+        assert successor.status.message == expected
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,8 @@ def test_attempts_are_counted_for_ever_or_within_the_window():
     assert told["t1"].status.message == "not restarted: 3 restarts, and the restart policy allows 3"
     assert plan(*dead(policy={"max_attempts": 4}, restarts=restarts))[1]
     assert plan(*dead(policy={"max_attempts": 2, "window": 20 * SECOND}, restarts=restarts))[1]
+    told, _ = plan(*dead(policy={"max_attempts": 1}, restarts=restarts[:1]))
+    assert told["t1"].status.message == "not restarted: 1 restart, and the restart policy allows 1"
     told, created = plan(*dead(policy={"max_attempts": 2, "window": 60 * SECOND}, restarts=restarts))
     assert not created
     assert "2 restarts within 60 s" in told["t1"].status.message

@@ -158,11 +158,14 @@ def test_global_tasks_pass_the_same_filters_on_their_node():
     }
 
 
-def test_tasks_waiting_for_their_time_are_placed_already_and_unwanted_ones_never():
+def test_what_waits_for_its_slot_is_placed_already_what_waits_for_its_time_or_is_unwanted_is_not():
     web = service()
-    ready = task(web, 1, PENDING, desired_state=S.READY, start_at=2000.0)
-    unwanted = task(web, 2, PENDING, desired_state=S.SHUTDOWN)
-    assert placed(node("n1"), web, ready, unwanted) == {"t1": "n1"}
+    ready = task(web, 1, PENDING, desired_state=S.READY)
+    paused = task(web, 2, PENDING, desired_state=S.READY, start_at=1000.1)
+    due = task(web, 3, PENDING, start_at=1000.0, desired_state=S.READY)
+    begun = task(web, 5, PENDING, start_at=1000.1)  # by the clock of an earlier leader
+    unwanted = task(web, 4, PENDING, desired_state=S.SHUTDOWN)
+    assert placed(node("n1"), web, ready, paused, due, unwanted, begun) == {"t1": "n1", "t3": "n1", "t5": "n1"}
 
 
 def test_the_older_service_goes_first():
