@@ -185,7 +185,6 @@ class SimNode:
         if self.driver is None:
             return
         self.driver = None
-        self.disk.log._file.close()
         self.disk.release()
         for other in self.sim.nodes:
             self.sim.pipes[self.node_id, other].open = False

@@ -120,6 +120,8 @@ class Disk:
 
     def release(self) -> None:
         """Let go of the directory as it is."""
+        if hasattr(self, "log"):
+            self.log.abandon()
         if self._lock >= 0:
             os.close(self._lock)
         self._lock = -1

@@ -126,6 +126,10 @@ class Log(Journal):
             self._save()
         self._file.close()
 
+    def abandon(self) -> None:
+        """Let go of the files as they are."""
+        self._file.close()
+
     # -- durability
 
     @property

@@ -29,6 +29,8 @@ RETRY_FIRST, RETRY_MOST = 0.1, 1.0
 HANDSHAKE_TIMEOUT = 5.0
 #: Strangers' handshakes under way at once; more wait in the kernel's queue.
 MAX_HANDSHAKES = 32
+#: A refusal for the same reason is told once in so many seconds; that many of them are remembered.
+REPEAT, MAX_TOLD = 60.0, 256
 
 
 class Contexts(Protocol):
@@ -93,6 +95,7 @@ class TlsNetwork:
         self._server: asyncio.Task[None] | None = None
         self.handler: Handler
         self.refusals = 0
+        self._told: dict[tuple[str, str], float] = {}
 
     # -- what the core asks for
 
@@ -206,6 +209,12 @@ class TlsNetwork:
 
     def _refuse(self, source: str, reason: str) -> None:
         self.refusals += 1
+        now = asyncio.get_running_loop().time()
+        if now - self._told.get((source, reason), -REPEAT) < REPEAT:
+            return
+        if len(self._told) >= MAX_TOLD:
+            self._told.clear()
+        self._told[source, reason] = now
         _log.warning("connection from %s to the Raft port refused: %s", source, reason)
 
     def _check_caller(self, tls: ssl.SSLObject) -> str:
@@ -253,19 +262,23 @@ class TlsNetwork:
 
     async def _keep(self, node_id: str, peer: Peer) -> None:
         """Hold a connection to one member, for ever."""
-        pause = RETRY_FIRST
+        pause, told = RETRY_FIRST, ""
         while True:
             peer.wake.clear()
             try:
                 link = await self._dial(node_id, peer.address)
             except (OSError, Refused) as error:
-                _log.debug("manager %s at %s cannot be reached: %s", node_id, peer.address, error)
+                if told != str(error):
+                    told = str(error)
+                    _log.warning("manager %s cannot be reached at %s: %s", node_id, peer.address, error or "no answer")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(peer.wake.wait(), pause)
                 pause = min(2 * pause, RETRY_MOST)
                 continue
-            pause = RETRY_FIRST
+            pause, told = RETRY_FIRST, ""
+            _log.info("connected to manager %s at %s", node_id, peer.address)
             await self._speak(node_id, peer, link)
+            _log.info("connection to manager %s at %s lost", node_id, peer.address)
 
     async def _speak(self, node_id: str, peer: Peer, link: Link) -> None:
         """Use the connection while it lasts."""

@@ -101,7 +101,6 @@ class Member:
 
     def crash(self):
         """End without a last word."""
-        self.disk.log._file.close()
         self.disk.release()
 
 
