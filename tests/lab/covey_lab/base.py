@@ -38,6 +38,7 @@ for controller in /sys/fs/cgroup/*/; do
 done
 exec /lib/systemd/systemd
 """
+ENGINE = '{"live-restore": true}\n'  # as Covey's own role installs it
 SSHD = "MaxSessions 100\nMaxStartups 100\nUseDNS no\n"
 MASKED = ("e2scrub_reap.service", "e2scrub_all.timer", "apt-daily.timer", "apt-daily-upgrade.timer", "fstrim.timer")
 
@@ -72,6 +73,9 @@ def _build(flavour: str, target: Path) -> None:
     sources = "".join(f"{source}\n" for source in machine.apt_sources())
     run("mmdebstrap", *options, packages, machine.CODENAME, building, "-", stdin=sources, timeout=900)
     _finish(building)
+    if "docker.io" in FLAVOURS[flavour]:
+        (building / "etc/docker").mkdir(exist_ok=True)
+        (building / "etc/docker/daemon.json").write_text(ENGINE)
     building.rename(target)
 
 

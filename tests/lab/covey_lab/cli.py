@@ -28,6 +28,11 @@ def main(argv: Sequence[str]) -> int:
     except LabError as error:
         print(f"covey_lab: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(
+            "covey_lab: interrupted; what was begun is there: go on with `up`, or end it with `clean`", file=sys.stderr
+        )
+        return 130
 
 
 def _base(lab: Lab, arguments: argparse.Namespace) -> None:

@@ -74,7 +74,14 @@ class Lab:
         _each(Host.wait, hosts)
         return hosts
 
-    def fresh(self, names: Sequence[str], flavour: str = "docker", *, nat: bool | None = None) -> list[Host]:
+    def fresh(
+        self,
+        names: Sequence[str],
+        flavour: str = "docker",
+        *,
+        nat: bool | None = None,
+        small: Mapping[str, str] | None = None,
+    ) -> list[Host]:
         """These hosts with disks as new, of that flavour, and every link whole."""
         present = {host.name: host for host in self.hosts}
         _each(Host.wipe, [present[name] for name in names if name in present])
@@ -82,7 +89,7 @@ class Lab:
             changing.cuts.clear()
             for name in names:
                 changing.hosts.pop(name, None)
-        return self.up(names, flavour, nat=nat)
+        return self.up(names, flavour, nat=nat, small=small)
 
     def remove(self, names: Sequence[str]) -> None:
         """Wipe these hosts and forget them, their addresses too."""

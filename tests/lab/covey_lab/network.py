@@ -13,6 +13,7 @@ from covey_lab.places import Net
 from covey_lab.run import run
 
 ANYONE = "*"
+FORWARD = ("ip", "filter", "FORWARD")  # where a Docker Engine on this machine drops what is not its own
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 
@@ -56,6 +57,10 @@ def unwire(net: Net, host: int, namespace: str) -> None:
 def apply_rules(net: Net, cuts: Iterable[Cut], nat: bool) -> None:
     """Make this machine's rules for the lab exactly these."""
     run("nft", "-f", "-", stdin=rules(net, cuts, nat))
+    _forget_passage(net)
+    if "policy drop" in run("nft", "list", "chain", *FORWARD, check=False).stdout:
+        for match in ("iifname", "oifname"):
+            run("nft", "insert", "rule", *FORWARD, match, net.bridge, "accept", "comment", f'"{net.table}"')
 
 
 def rules(net: Net, cuts: Iterable[Cut], nat: bool) -> str:
@@ -84,6 +89,7 @@ table ip {net.table} {{
 def remove(net: Net) -> None:
     """Take down every cable, the bridge and the rules of this lab."""
     run("nft", "-f", "-", stdin=_without_tables(net))
+    _forget_passage(net)
     for link in Path("/sys/class/net").glob(f"cv{net.number}-*"):
         if link.name != net.bridge:
             run("ip", "link", "del", link.name, check=False)
@@ -97,6 +103,13 @@ def forwarding() -> bool:
 
 def set_forwarding(on: bool) -> None:
     FORWARDING.write_text("1\n" if on else "0\n")
+
+
+def _forget_passage(net: Net) -> None:
+    """Remove the rules that let this lab through a firewall which drops what it does not know."""
+    for line in run("nft", "-a", "list", "chain", *FORWARD, check=False).stdout.splitlines():
+        if f'comment "{net.table}"' in line:
+            run("nft", "delete", "rule", *FORWARD, "handle", line.rsplit(" ", 1)[1])
 
 
 def free_number(taken: set[int]) -> int:

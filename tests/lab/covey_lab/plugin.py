@@ -89,7 +89,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def clean_abandoned(places: Places) -> None:
     """Take down the labs of test runs that ended without doing so."""
     for name in all_labs(places):
-        held = _hold(places, name) if re.fullmatch(r"test\d+", name) else None
+        run = re.fullmatch(r"(test\d+)[a-z]*", name)  # a test's second lab carries the first one's name
+        held = _hold(places, run[1]) if run else None
         if held is not None:
             with held:
                 Lab.open(name).clean()

@@ -25,13 +25,19 @@ def traces(lab: Lab, number: int) -> list[str]:
     found += [str(path) for path in Path("/sys/class/net").glob(f"cv{number}-*")]
     found += [line for line in run("nft", "list", "tables").stdout.splitlines() if line.endswith(f"covey_lab_{number}")]
     found += lab.platform.names(f"covey-{lab.name}-")
-    found += [line for line in run("ps", "-eo", "args").stdout.splitlines() if f"covey-{lab.name}-" in line]
+    marks = (f"covey-{lab.name}-", f"/covey-lab/{lab.name}/")
+    found += [line for line in run("ps", "-eo", "args").stdout.splitlines() if any(mark in line for mark in marks)]
     found += [str(path) for path in (lab.directory, lab.places.runtime / lab.name) if path.exists()]
     return found
 
 
 def number_of(lab: Lab) -> int:
     return lab.hosts[0].around.net.number
+
+
+def here() -> dict[str, str]:
+    """The environment in which a new Python finds the lab."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 @pytest.fixture
@@ -60,8 +66,7 @@ def test_nothing_is_left_and_the_other_lab_stays(lab: Lab, hosts: list[Host], se
 
 def test_a_tool_killed_while_booting_is_cleaned_up_after(second: Lab) -> None:
     command = [sys.executable, "-m", "covey_lab", "--lab", second.name, "up", "a", "b", "--flavour", "virgin"]
-    source = Path(__file__).parents[1]
-    tool = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(source)}, start_new_session=True)
+    tool = subprocess.Popen(command, env=here(), start_new_session=True)
     wait_until(lambda: any(host.running for host in second.hosts), 60, "the first host to be started", every=0.01)
     os.killpg(tool.pid, signal.SIGKILL)
     tool.wait()
@@ -79,3 +84,23 @@ def test_a_half_dismantled_lab_comes_up_again(second: Lab) -> None:
     run("ip", "link", "del", host.around.net.bridge)
     (again,) = second.up(["a"])
     assert again.ssh("cat /root/file").out == "kept\n"
+
+
+def test_a_firewall_that_drops_lets_the_lab_through_and_is_left_as_it_was() -> None:
+    program = r"""
+from covey_lab import network
+from covey_lab.places import Net
+from covey_lab.run import run
+
+def chain():
+    return run("nft", "list", "chain", *network.FORWARD).stdout
+
+run("nft", "-f", "-", stdin="table ip filter {\nchain FORWARD { type filter hook forward priority 0; policy drop; }\n}")
+before = chain()
+network.apply_rules(Net(7), [], nat=True)
+network.apply_rules(Net(7), [], nat=True)
+print(chain().count('"cv7-br" accept'))
+network.remove(Net(7))
+print(chain() == before)
+"""
+    assert run("unshare", "--net", sys.executable, "-c", program, env=here()).stdout.split() == ["2", "True"]

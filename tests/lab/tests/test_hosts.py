@@ -32,6 +32,7 @@ def test_a_host_is_a_whole_debian(hosts: list[Host]) -> None:
     assert one.ssh("cat /proc/1/comm").out.strip() == "systemd"
     assert set(one.ssh("ls /sys/class/net").out.split()) == {"lo", "eth0", "docker0"}
     assert json.loads(one.docker("info", "--format", "{{json .Driver}}").out) == "overlay2"
+    assert json.loads(one.docker("info", "--format", "{{json .LiveRestoreEnabled}}").out) is True
 
 
 def test_limits_hold_for_units_and_containers(hosts: list[Host]) -> None:
