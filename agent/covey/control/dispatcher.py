@@ -96,11 +96,12 @@ class Dispatcher:
             if not self._store.leadership().leading:
                 for session in self._sessions.values():
                     session.finish(self._redirection("the leadership changed"))
-            nodes = self._store.view().nodes
-            for gone in self._heard.keys() - nodes.keys():
+            view = self._store.view()
+            for gone in self._heard.keys() - view.nodes.keys():
                 del self._heard[gone]
             for session in self._sessions.values():
-                session.woken.set()
+                if session.is_behind(view):
+                    session.woken.set()
 
     async def _hello(self, node_id: str, channel: ServerChannel) -> Hello:
         """The worker's first message, if it may have a session; else raises Ended."""

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Protocol
 
 from covey.control.roster import heartbeat_period, managers_of, role_due
 from covey.model.errors import CoveyError
-from covey.model.objects import NodeState, Task
+from covey.model.objects import NodeState
 from covey.model.session import (
     Assignments,
     FromDispatcher,
     FromWorker,
-    ManagerAddress,
     ManagersChanged,
     Refused,
     RoleWanted,
@@ -69,7 +68,7 @@ class Session:
         self._role: Role | None = None
         self._sequence = 0
         self._sent: dict[str, int] = {}
-        self._seen: Mapping[str, Task] | None = None
+        self._seen: View | None = None
 
     def welcome(self) -> Welcome:
         """The answer to Hello."""
@@ -91,8 +90,26 @@ class Session:
         if self._end is not None:
             raise self._end
 
+    def is_behind(self, view: View) -> bool:
+        """Whether ``news`` may have something to say; cheap, as the state copies a table only to change it."""
+        seen = self._seen
+        return seen is None or not (self._same_nodes(seen, view) and self._same_tasks(seen, view))
+
+    def _same_nodes(self, seen: View, view: View) -> bool:
+        return view.nodes is seen.nodes and view.clusters is seen.clusters
+
+    def _same_tasks(self, seen: View, view: View) -> bool:
+        return view.by_node.get(self.node_id) is seen.by_node.get(self.node_id)
+
     def news(self, view: View) -> Iterator[FromDispatcher]:
         """What the worker must hear to know what ``view`` says; raises Ended if the session cannot go on."""
+        seen, self._seen = self._seen, view
+        if seen is None or not self._same_nodes(seen, view):
+            yield from self._node_news(view)
+        if seen is None or not self._same_tasks(seen, view):
+            yield from self._assignments(view)
+
+    def _node_news(self, view: View) -> Iterator[FromDispatcher]:
         node = view.nodes.get(self.node_id)
         if node is None:
             raise Ended("the node was removed", removed(self.node_id))
@@ -100,23 +117,15 @@ class Session:
             raise Ended("the node was declared down while its session stood, so it has to begin anew")
         if heartbeat_period(view) != self.period:
             raise Ended("the heartbeat period changed, which is told at the beginning of a session")
-        yield from self._managers_news(managers_of(view))
-        due = role_due(node)
-        if due is not node.role and due is not self._role:
-            yield RoleWanted(role=due)
-        self._role = due
-        yield from self._assignments(view)
-
-    def _managers_news(self, managers: tuple[ManagerAddress, ...]) -> Iterator[FromDispatcher]:
+        managers, due = managers_of(view), role_due(node)
         if managers != self._managers:
             self._managers = managers
             yield ManagersChanged(managers=managers)
+        if due is not node.role and due is not self._role:
+            yield RoleWanted(role=due)
+        self._role = due
 
     def _assignments(self, view: View) -> Iterator[FromDispatcher]:
-        group = view.by_node.get(self.node_id)
-        if self._sequence and group is self._seen:
-            return  # the state copies a node's tasks only to change them
-        self._seen = group
         tasks = assigned(view, self.node_id)
         changed, removed_ids = difference(self._sent, tasks)
         if self._sequence and not changed and not removed_ids:
