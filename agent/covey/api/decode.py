@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a request's body to the model: strict, with every refusal's path, yet taking what the peer's clients send.
 
-Field names match in any case, as with the peer (docker-py writes ``replicated``); null means not sent.  Never in it:
-rules that need the state.
+Field names match in any case, as with the peer (docker-py writes ``replicated``); null means not sent, and so does an empty word where one
+of a few is expected.  Never in it: rules that need the state.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -85,16 +86,17 @@ def canonical(kind: type[msgspec.Struct], value: Any, path: str, problems: list[
     """``value`` with its fields' declared names and without nulls; what is not a field goes to ``problems``."""
     if not isinstance(value, dict):
         return value
-    below = _structs_below(kind)
-    names = {name.lower(): name for name in (*below, *getattr(kind, "LATER", ()))}
+    fields = _fields(kind)
+    names = {name.lower(): name for name in (*fields, *getattr(kind, "LATER", ()))}
     result = {}
     for sent, content in value.items():
         name = names.get(sent.lower())
         where = f"{path}.{name or sent}" if path else name or sent
         if name is None:
             problems.append(_unknown(where, sent, list(names.values())))
-        elif content is not None:
-            result[name] = _inside(below.get(name), content, where, problems)
+        elif content is not None and not (content == "" and name in fields and fields[name].is_choice):
+            below = fields[name].struct if name in fields else None
+            result[name] = _inside(below, content, where, problems)
     return result
 
 
@@ -106,10 +108,20 @@ def _inside(below: type[msgspec.Struct] | None, content: Any, path: str, problem
     return canonical(below, content, path, problems)
 
 
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """The struct that a field holds, if any; ``is_choice``: one of a few words, of which "" stands for none."""
+
+    struct: type[msgspec.Struct] | None
+    is_choice: bool
+
+
 @lru_cache
-def _structs_below(kind: type[msgspec.Struct]) -> dict[str, type[msgspec.Struct] | None]:
-    """Each field, and the struct it holds, if any."""
-    return {item.encode_name: _struct_in(item.type) for item in msgspec.structs.fields(kind)}
+def _fields(kind: type[msgspec.Struct]) -> dict[str, _Field]:
+    return {
+        item.encode_name: _Field(_struct_in(item.type), bool(list(_members(item.type))))
+        for item in msgspec.structs.fields(kind)
+    }
 
 
 def _struct_in(annotation: object) -> type[msgspec.Struct] | None:
@@ -178,6 +190,11 @@ def _choices(kind: type[msgspec.Struct], steps: list[str]) -> Iterator[str]:
         if struct is None or step not in names:
             return
         annotation = get_type_hints(struct)[names[step]]
+    yield from _members(annotation)
+
+
+def _members(annotation: object) -> Iterator[str]:
+    """The words of the enumeration in ``X`` or ``X | None``."""
     for option in (annotation, *get_args(annotation)):
         if isinstance(option, type) and issubclass(option, Enum):
             yield from (str(member.value) for member in option)

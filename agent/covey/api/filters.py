@@ -33,7 +33,9 @@ def parse(text: str, known: Iterable[str]) -> Filters:
     try:
         raw = msgspec.json.decode(text, type=dict[str, dict[str, bool] | list[str]])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"invalid filters, expected a map of maps such as {{'name':{{'web':true}}}}: {error}") from error
+        raise InvalidArgument(
+            f"invalid filters, expected a map of maps such as {{'name':{{'web':true}}}}: {error}"
+        ) from error
     for name in raw:
         if name not in known:
             raise InvalidArgument(f"Invalid filter '{name}'")

@@ -13,13 +13,13 @@ from typing import Any
 from covey.api import specs
 from covey.api.ports import LocalState, NodeReport
 from covey.api.specs import Json
+from covey.control.cluster import join_token
 from covey.model.objects import Cluster, Node, NodeState, Object, Service, Task, TaskStatus, UpdateStatus
-from covey.model.spec import ServiceSpec, TaskSpec
+from covey.model.spec import Role, ServiceSpec, TaskSpec
 from covey.model.tasks import TaskState
 from covey.model.units import rfc3339
 from covey.plan.placement.constraint import fits
 from covey.security.certificate import issuer_info
-from covey.security.tokens import make_token
 from covey.state.view import View
 
 #: Of the overlay network, which takes them from here when it is built.
@@ -72,8 +72,8 @@ def cluster(thing: Cluster) -> Json:
 def cluster_with_tokens(thing: Cluster) -> Json:
     """The cluster with what lets others join it."""
     tokens = {
-        "Worker": make_token(thing.root_certificate, thing.worker_token.reveal()),
-        "Manager": make_token(thing.root_certificate, thing.manager_token.reveal()),
+        "Worker": join_token(thing, Role.WORKER),
+        "Manager": join_token(thing, Role.MANAGER),
     }
     return {**cluster(thing), "JoinTokens": tokens}
 

@@ -5,27 +5,39 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 
 import msgspec
 
 from covey.api import decode, filters, render
-from covey.api.call import ManagerCall, version_of
+from covey.api.call import REQUEST_ID, ManagerCall, version_of
 from covey.api.http import Request, Response
 from covey.model.changes import Create, Delete, Update
 from covey.model.errors import FailedPrecondition, InvalidArgument
+from covey.model.ids import base36
 from covey.model.objects import Service
+from covey.model.spec import ServiceSpec
 from covey.plan.rules import check_service
 
 REGISTRY_AUTH = "X-Registry-Auth"
 
 
 async def create(call: ManagerCall) -> Response:
-    spec = decode.service_spec(decode.parse(call.request.body, "ServiceSpec"))
+    new_id = call.clock.new_id()
+    spec = _named(decode.service_spec(decode.parse(call.request.body, "ServiceSpec")), call.request)
     check_service(spec)
-    service = Service(id=call.clock.new_id(), spec=spec)
+    service = Service(id=new_id, spec=spec)
     await call.propose(Create(service))
     created = call.store.view().service_named(spec.name) or service  # of a repeat, the one made the first time
     return Response.json({"ID": created.id, **render.given(Warnings=warnings(call.request))}, 201)
+
+
+def _named(spec: ServiceSpec, request: Request) -> ServiceSpec:
+    """The spec with a name made up where there is none, as the peer does; the same again for a repeated request."""
+    if spec.name:
+        return spec
+    digest = hashlib.sha256(request.headers.get(REQUEST_ID).encode()).digest()
+    return msgspec.structs.replace(spec, name=f"service-{base36(int.from_bytes(digest[:8]), 13)}")
 
 
 async def list_(call: ManagerCall) -> Response:

@@ -80,7 +80,7 @@ def plain(value: Any) -> Any:
 
 def over(defaults: Json, spec: Json) -> Json:
     """``spec`` laid over ``defaults``, map by map."""
-    merged = {**defaults, **spec}
+    merged = spec | {name: below for name, below in defaults.items() if name not in spec}
     for name, below in defaults.items():
         if isinstance(below, dict) and isinstance(spec.get(name), dict):
             merged[name] = over(below, spec[name])

@@ -10,6 +10,7 @@ from covey.api.bodies import InitBody, InitRequest, JoinBody, JoinRequest
 from covey.api.call import Call, ManagerCall, version_of
 from covey.api.http import Query, Response
 from covey.api.ports import LocalState
+from covey.control.cluster import TokenSecrets, with_tokens
 from covey.model.changes import Update
 from covey.model.errors import InvalidArgument, Unsupported
 from covey.model.objects import Cluster
@@ -80,8 +81,6 @@ def _rotated(cluster: Cluster, call: ManagerCall) -> Cluster:
     query: Query = call.request.query
     if query.flag("rotateManagerUnlockKey"):
         raise Unsupported("locking managers is not built yet, so there is no unlock key to rotate")
-    if query.flag("rotateWorkerToken"):
-        cluster = msgspec.structs.replace(cluster, worker_token=Secret(call.clock.secret(SECRET_BYTES)))
-    if query.flag("rotateManagerToken"):
-        cluster = msgspec.structs.replace(cluster, manager_token=Secret(call.clock.secret(SECRET_BYTES)))
-    return cluster
+    names = {"worker": "rotateWorkerToken", "manager": "rotateManagerToken"}
+    asked = {role: Secret(call.clock.secret(SECRET_BYTES)) for role, name in names.items() if query.flag(name)}
+    return with_tokens(cluster, TokenSecrets(**asked))
