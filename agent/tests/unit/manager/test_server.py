@@ -178,6 +178,16 @@ async def test_a_manager_gets_and_gives_up_its_vote_at_any_manager(net):
     assert net.follower.voting.calls == []
 
 
+async def test_a_manager_learns_who_votes_and_nobody_else_does(net):
+    for address in addresses(net):
+        assert await net.as_node(FOLLOWER).raft_members(address) == dict(net.leader.store.members())
+        for number, reason in ((WORKER, "is a worker"), (REMOVED, "was removed")):
+            with pytest.raises(Forbidden, match=reason):
+                await net.as_node(number).raft_members(address)
+        with pytest.raises(Forbidden, match="no certificate"):
+            await net.as_stranger().raft_members(address)
+
+
 async def test_nobody_else_gets_a_vote(net):
     for address in addresses(net):
         for client, reason in (
