@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random  # noqa: TID251 - the seeded dice of a made-up world
-from collections import Counter, defaultdict
+from collections import Counter
 from concurrent.futures import Future
 
 import msgspec
@@ -80,6 +80,18 @@ class Pipe:
         self.rng = rng
         self.open = self.cut = False
         self.generation, self.arrival, self.stalled_until = 0, 0.0, 0.0
+
+
+class Pipes(dict):
+    """By source and target; the dice of each do not depend on who asks first."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self._seed = seed
+
+    def __missing__(self, pair):
+        pipe = self[pair] = Pipe(random.Random(f"{self._seed} {pair}"))
+        return pipe
 
 
 class SimNetwork:
@@ -201,15 +213,12 @@ class Simulation:
     def __init__(self, directory, seed, monkeypatch):
         self.directory, self.rng, self.now = directory, random.Random(seed), 0.0
         self.oracle, self.nodes = Oracle(), {}
-        self.pipes = defaultdict(self._pipe)
+        self.pipes = Pipes(seed)
         self._events, self._order = [], itertools.count()
         self.outcomes, self.proposed = Counter(), 0
         self.unanswered = {}
         monkeypatch.setattr(library, "monotonicTime", lambda: self.now)
         monkeypatch.setattr(library, "random", SimRandom(self.rng))
-
-    def _pipe(self):
-        return Pipe(random.Random(self.rng.random()))
 
     # -- time
 
