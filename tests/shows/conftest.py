@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from covey_lab.lab import Lab
 from covey_lab.registry import Registry
-from support.cluster import Artifact, Cluster
+from covey_shows.cluster import Artifact, Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 

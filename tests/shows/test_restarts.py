@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+
 from covey_lab.host import Host
 from covey_lab.waiting import wait_until
-from support.cluster import Cluster
+from covey_shows.cluster import Cluster
 
 pytestmark = pytest.mark.lab
 PORT = 8080

@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from covey_lab.host import Host
 from covey_lab.lab import Lab
 from covey_lab.registry import Registry
 from covey_lab.waiting import wait_until
-from support.cluster import Artifact, Cluster
+from covey_shows.cluster import Artifact, Cluster
 
 pytestmark = pytest.mark.lab
 

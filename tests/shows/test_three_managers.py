@@ -7,9 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from covey_lab.host import Host
 from covey_lab.waiting import wait_until
-from support.cluster import SOCKET, Cluster
+from covey_shows.cluster import SOCKET, Cluster
 
 pytestmark = pytest.mark.lab
 

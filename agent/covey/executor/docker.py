@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import docker
 from docker.errors import APIError, DockerException, NotFound
+from docker.transport import UnixHTTPAdapter
 from docker.types.daemon import CancellableStream
 from requests.exceptions import RequestException
 
@@ -177,8 +178,7 @@ class DockerExecutor:
     def _connected(self) -> docker.APIClient:
         client = self._client
         if client is None:
-            client = docker.APIClient(self._url, version="auto", timeout=ANSWER_TIMEOUT, max_pool_size=SHORT_CALLS)
-            self._client = client
+            client = self._client = _connect(self._url)
         return client
 
     async def _call(self, function: Callable[[docker.APIClient], T], threads: Threads | None = None) -> T:
@@ -190,6 +190,24 @@ class DockerExecutor:
         except (RequestException, DockerException) as error:
             self._forget()
             raise EngineDown(f"the container engine at {self._url} does not answer: {_reason(error)}") from error
+
+
+class _OnePool(UnixHTTPAdapter):
+    """Connections shared by all calls.
+
+    The SDK keeps a pool for each URL and closes the oldest of 25, under the hands of whoever is using it.
+    """
+
+    def get_connection(self, url: str, proxies: Any = None) -> Any:
+        return super().get_connection("http+docker://localhost/", proxies)
+
+
+def _connect(url: str) -> docker.APIClient:
+    client = docker.APIClient(url, version="auto", timeout=ANSWER_TIMEOUT)
+    adapter = _OnePool(url.removeprefix("unix://"), ANSWER_TIMEOUT, max_pool_size=SHORT_CALLS + LONG_CALLS)
+    client.mount("http+docker://", adapter)
+    client._custom_adapter = adapter
+    return client
 
 
 def _inspect(client: docker.APIClient, container_id: str) -> Container | None:

@@ -8,6 +8,8 @@ from docker import errors as errors
 from docker.types.daemon import CancellableStream
 
 class APIClient:
+    _custom_adapter: object
+    def mount(self, prefix: str, adapter: object) -> None: ...
     def __init__(
         self,
         base_url: str | None = ...,
