@@ -199,6 +199,10 @@ class FakeExecutor:
         """What is there, whether the engine answers or not."""
         return self._containers.get(task_id)
 
+    def made(self, task_id: str) -> Task:
+        """The task as its container was made from it."""
+        return self._tasks[task_id]
+
     def running(self) -> list[str]:
         """The tasks whose containers run."""
         return sorted(key for key, one in self._containers.items() if one.state is ContainerState.RUNNING)

@@ -90,8 +90,10 @@ def _state(scene: Scene) -> TaskState:
 def _waiting(scene: Scene) -> Step:
     """The engine is silent: say so on a task that is held up by it; of all others nothing is known."""
     status = scene.status
-    if scene.task is None or status is None or not S.ACCEPTED <= status.state < S.RUNNING:
+    if scene.task is None or _state(scene) >= S.RUNNING:
         return None
+    if status is None or status.state < S.ACCEPTED:
+        return _accept(scene)
     return None if status.err == scene.engine_error else msgspec.structs.replace(status, err=scene.engine_error)
 
 

@@ -24,7 +24,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._news: dict[str, TaskStatus] = {}
-        self._sent: dict[int, tuple[float, dict[str, TaskStatus]]] = {}
+        self._sent: dict[int, tuple[float, dict[str, TaskStatus]]] = {}  # with the time to repeat it
         self._sequence = 0
         self._last = 0.0
         self._some, self._urgent = asyncio.Event(), asyncio.Event()
@@ -61,7 +61,7 @@ class Outbox:
         self._urgent.clear()
         self._last = loop.time()
         self._sequence += 1
-        self._sent[self._sequence] = (self._last, taken)
+        self._sent[self._sequence] = (self._last + REPEAT, taken)
         return self._sequence, taken
 
     async def _await_news(self) -> None:
@@ -69,14 +69,14 @@ class Outbox:
         loop = asyncio.get_running_loop()
         while not self._news:
             self._some.clear()
-            oldest = min((at for at, _ in self._sent.values()), default=None)
+            due = min((at for at, _ in self._sent.values()), default=None)
             with suppress(TimeoutError):
-                async with asyncio.timeout(None if oldest is None else max(0.0, oldest + REPEAT - loop.time())):
+                async with asyncio.timeout_at(due):
                     await self._some.wait()
-            self._recall(loop.time() - REPEAT)
+            self._recall(loop.time())
 
-    def _recall(self, before: float) -> None:
-        for sequence in [number for number, (at, _) in self._sent.items() if at <= before]:
+    def _recall(self, now: float) -> None:
+        for sequence in [number for number, (due, _) in self._sent.items() if due <= now]:
             _, statuses = self._sent.pop(sequence)
             for task_id, status in statuses.items():
                 if not self._newer(task_id, sequence):

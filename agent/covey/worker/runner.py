@@ -97,7 +97,7 @@ class Runner:
                     self._tend(keeper)
                 group.create_task(self._listen(), name="engine events")
                 group.create_task(self._list_again(), name="engine listing")
-                group.create_task(self._save(), name="worker book")
+                group.create_task(self._keep_saving(), name="worker book")
         finally:
             self._group = None
             self._floor.pulls.cancel()
@@ -177,14 +177,20 @@ class Runner:
             description=self.description,
         )
 
-    async def _save(self) -> None:
+    async def _keep_saving(self) -> None:
         while True:
             await self._unsaved.wait()
-            self._unsaved.clear()
-            try:
-                await asyncio.to_thread(self._book.save, self.page())
-            except OSError as error:
-                log.error("assignments could not be written, so a restart may know less: %s", error)
-                self._unsaved.set()
+            if not await self.save():
                 await asyncio.sleep(SAVE_RETRY)
             await asyncio.sleep(SAVE_PAUSE)
+
+    async def save(self) -> bool:
+        """Write the book now; False if the disk refuses, which the log then says."""
+        self._unsaved.clear()
+        try:
+            await asyncio.to_thread(self._book.save, self.page())
+        except OSError as error:
+            log.error("assignments could not be written, so a restart may know less: %s", error)
+            self._unsaved.set()
+            return False
+        return True

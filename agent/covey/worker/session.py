@@ -36,6 +36,7 @@ from covey.model.session import (
 )
 from covey.model.spec import Role
 from covey.worker.outbox import Outbox
+from covey.worker.parts import until_one_ends
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ MISSED = 3
 #: Seconds that a manager has to answer once there is a doubt about it.
 DOUBT = 1.0
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
-#: For so long nobody is believed who sends us back to a manager that just failed us.
+#: For so long nobody is believed who sends us back to a manager that was just silent: asking it costs time.
 AVOID = 3.0
 #: Between tries after a manager said that asking again is pointless: it may be a stale one, or be told to change.
 FINAL_PAUSE = 30.0
@@ -98,11 +99,11 @@ class Worker(Protocol):
 
 
 class SessionLost(Exception):
-    """The conversation is over; ``moved`` names whom to ask next."""
+    """The conversation is over; ``moved`` names whom to ask next, ``silent`` means that nothing was said at all."""
 
-    def __init__(self, reason: str, moved: ManagerAddress | None = None) -> None:
+    def __init__(self, reason: str, moved: ManagerAddress | None = None, *, silent: bool = False) -> None:
         super().__init__(reason)
-        self.moved = moved
+        self.moved, self.silent = moved, silent
 
 
 class SessionRefused(SessionLost):
@@ -130,6 +131,7 @@ class Sessions:
         self._described: NodeDescription | None = None
         self._facts = asyncio.Event()
         self._period = self._answered = 0.0
+        self._heard = 0
         self._failed, self._failed_until = "", 0.0
 
     def doubt(self) -> None:
@@ -157,7 +159,7 @@ class Sessions:
             await asyncio.sleep(pause * (0.5 + self._clock.random() / 2))
 
     def _next(self) -> str:
-        """The managers in turn, those first that did not just fail us; empty if none is known."""
+        """The managers in turn, those first that were not just silent; empty if none is known."""
         self._turn += 1
         turned = [self.managers[(self._turn + n) % len(self.managers)].address for n in range(len(self.managers))]
         return next((one for one in turned if not self._avoided(one)), turned[0] if turned else "")
@@ -166,7 +168,7 @@ class Sessions:
         return address == self._failed and asyncio.get_running_loop().time() < self._failed_until
 
     def _note(self, address: str, lost: SessionLost) -> None:
-        if lost.moved is None and not isinstance(lost, SessionRefused):
+        if lost.silent:
             self._failed, self._failed_until = address, asyncio.get_running_loop().time() + AVOID
         error = f"manager {address}: {lost}" if address else str(lost)
         if error != self.standing.error and lost.moved is None:
@@ -183,7 +185,7 @@ class Sessions:
         except SessionLost as lost:
             return lost
         except TimeoutError:
-            return SessionLost("it does not answer")
+            return SessionLost("it does not answer", silent=True)
         except (OSError, CoveyError) as error:
             return SessionLost(str(error) or type(error).__name__)
         finally:
@@ -220,21 +222,20 @@ class Sessions:
 
     async def _together(self, channel: Channel) -> None:
         """Listen, beat, report; the first of them to end ends all."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen(channel), name="session listener")
-                group.create_task(self._beat(channel), name="session heartbeats")
-                group.create_task(self._watch(), name="session watch")
-                group.create_task(self._report(channel), name="session reports")
-                group.create_task(self._describe(channel), name="session description")
-        except* (SessionLost, OSError, CoveyError) as several:
-            raise _first(several) from several
+        raised = await until_one_ends(
+            listener=self._listen(channel),
+            heartbeats=self._beat(channel),
+            watch=self._watch(),
+            reports=self._report(channel),
+            description=self._describe(channel),
+        )
+        raise _first(raised)
 
     async def _listen(self, channel: Channel) -> None:
         expected = 1
         while True:
             message = await channel.receive()
-            self._answered = asyncio.get_running_loop().time()
+            self._answered, self._heard = asyncio.get_running_loop().time(), self._heard + 1
             if isinstance(message, Assignments):
                 if message.sequence != expected:
                     raise SessionLost(f"assignments {expected} are missing ({message.sequence} came)")
@@ -266,11 +267,11 @@ class Sessions:
 
     async def _prove(self, channel: Channel) -> None:
         """One heartbeat that must be answered soon."""
-        asked = asyncio.get_running_loop().time()
+        heard = self._heard
         await channel.send(Heartbeat())
         await asyncio.sleep(min(DOUBT, self._period))
-        if self._answered <= asked:
-            raise SessionLost("it does not answer, and another may lead")
+        if self._heard == heard:
+            raise SessionLost("it does not answer, and another may lead", silent=True)
 
     async def _watch(self) -> None:
         """End the session when nothing was heard for too long."""
@@ -278,7 +279,7 @@ class Sessions:
         while True:
             left = self._answered + MISSED * self._period - loop.time()
             if left <= 0:
-                raise SessionLost(f"it has not answered for {MISSED * self._period:g} s")
+                raise SessionLost(f"it has not answered for {MISSED * self._period:g} s", silent=True)
             await asyncio.sleep(left)
 
     async def _report(self, channel: Channel) -> None:
@@ -296,19 +297,14 @@ class Sessions:
                 await channel.send(Describe(description=description))
 
 
-def _first(several: BaseExceptionGroup[BaseException]) -> SessionLost:
-    """The reason that says most: our own before the connection's."""
-    reasons = list(_leaves(several))
-    own = next((one for one in reasons if isinstance(one, SessionLost)), None)
-    return own or SessionLost(str(reasons[0]) or type(reasons[0]).__name__)
-
-
-def _leaves(error: BaseException) -> Iterable[BaseException]:
-    if not isinstance(error, BaseExceptionGroup):
-        yield error
-        return
-    for inner in error.exceptions:
-        yield from _leaves(inner)
+def _first(raised: list[BaseException]) -> SessionLost:
+    """The reason that says most: our own before the connection's.  A fault of ours is raised as it is."""
+    expected = (SessionLost, OSError, CoveyError)
+    for error in raised:
+        if not isinstance(error, expected):
+            raise error
+    own = next((one for one in raised if isinstance(one, SessionLost)), None)
+    return own or SessionLost(str(raised[0]) or type(raised[0]).__name__)
 
 
 async def _close(channel: Channel) -> None:

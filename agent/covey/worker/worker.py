@@ -16,6 +16,7 @@ from covey.model.session import Assignments, ManagerAddress
 from covey.model.spec import Role
 from covey.worker.book import Book
 from covey.worker.outbox import Outbox
+from covey.worker.parts import until_one_ends
 from covey.worker.runner import Runner
 from covey.worker.session import Connector, Sessions, Standing
 
@@ -89,18 +90,17 @@ class Worker:
         try:
             await self._together()
         finally:
-            self._book.save(self._runner.page())
+            await self._runner.save()
             await self._executor.close()
 
     async def _together(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            parts = [
-                group.create_task(self._runner.run(), name="worker runner"),
-                group.create_task(self._sessions.run(), name="worker sessions"),
-            ]
-            await self._stop.wait()
-            for part in parts:
-                part.cancel()
+        raised = await until_one_ends(
+            stop=self._stop.wait(), worker_runner=self._runner.run(), worker_sessions=self._sessions.run()
+        )
+        if raised:
+            raise raised[0]
+        if not self._stop.is_set():
+            raise RuntimeError("a part of the worker ended without being told to")
 
     async def stop(self) -> None:
         """Make ``run`` return; containers run on."""

@@ -44,6 +44,7 @@ class Managers:
     heartbeats: list[float] = field(default_factory=list)
     described: list[NodeDescription] = field(default_factory=list)
     session: ManagerChannel | None = None
+    sessions: int = 0
     moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def connect(self, address: str) -> ManagerChannel:
@@ -136,7 +137,8 @@ class ManagerChannel:
             self.say(Redirect(leader=leader, managers=MANAGERS))
         else:
             managers.session = self
-            self.say(Welcome(session_id=f"session{len(managers.hellos)}", heartbeat_period=PERIOD, managers=MANAGERS))
+            managers.sessions += 1
+            self.say(Welcome(session_id=f"session{managers.sessions}", heartbeat_period=PERIOD, managers=MANAGERS))
             self.assignments(complete=True, tasks=tuple(managers.tasks.values()))
 
     def assignments(
