@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``/covey/v1/services/{id}/convergence``: is a service what was declared, and if not, what do its tasks say.
 
-Converged means: every place is held by a running task of today's spec (or by one that completed for good), nothing old
-or surplus runs on any node that answers, and no update is under way or paused.
+Converged means: every place is held by a task of today's spec that has run for ``stable`` seconds (or has completed for
+good), nothing old or surplus runs on any node that answers, and no update is under way or paused.
 """
 
 from __future__ import annotations
@@ -20,34 +20,54 @@ from covey.model.tasks import TaskState
 from covey.plan.drift import Drift
 from covey.plan.slots import is_down, is_finished, is_over, is_placed, is_running, slot_key
 from covey.state.view import View
+from covey.store.base import Waiter
 
 LONGEST_WAIT = 3600.0
+#: Seconds a task must have run to count, unless the caller says otherwise; less than that, and a task that only starts
+#: in order to fail would count.
+STABLE = 2.0
 #: Places told of in one answer; the others fail alike.
 MOST_FAILURES = 50
 _UNSETTLED = (UpdateState.UPDATING, UpdateState.PAUSED)
 
 
 async def services(call: ManagerCall) -> Response:
-    wait, version = _seconds(call.request.query, "wait"), int(_seconds(call.request.query, "version"))
+    query = call.request.query
+    wait, stable = _number(query, "wait", 0.0), _number(query, "stable", STABLE)
+    version = int(_number(query, "version", 0.0))
     service: Service = call.view.find("service", call.args["id"])
-    report = assess(call.view, service, version)
-    leads = call.store.leadership().leading
-    waiter = call.store.changed()
+    leads, waiter, now = call.store.leadership().leading, call.store.changed(), call.clock.now
+    report = assess(call.view, service, now() - stable, version)
     try:
         async with asyncio.timeout(wait):
             while not report.is_final:
-                await waiter.wait()
+                await _news(waiter, _ripens_in(call.store.view(), service.id, now() - stable))
                 if leads and not call.store.leadership().leading:
                     raise NotLeader(call.store.leadership().leader)
                 view = call.store.view()
-                report = assess(view, view.find("service", service.id), version)
+                report = assess(view, view.find("service", service.id), now() - stable, version)
     except TimeoutError:
         return Response.json(report)
     return Response.json(report)
 
 
-def _seconds(query: Query, name: str) -> float:
-    text = query.get(name, "0")
+async def _news(waiter: Waiter, at_most: float | None) -> None:
+    """Until the state changed, or a task has run for long enough."""
+    work = asyncio.ensure_future(waiter.wait())
+    try:
+        await asyncio.wait({work}, timeout=at_most)
+    finally:
+        work.cancel()
+
+
+def _ripens_in(view: View, service_id: str, since: float) -> float | None:
+    """Seconds until the next running task counts."""
+    young = (task.running_at for task in view.tasks_of(service_id) if is_running(task) and task.running_at > since)
+    return min((started - since for started in young), default=None)
+
+
+def _number(query: Query, name: str, default: float) -> float:
+    text = query.get(name, str(default))
     try:
         number = float(text)
     except ValueError:
@@ -57,18 +77,22 @@ def _seconds(query: Query, name: str) -> float:
     return min(number, LONGEST_WAIT) if name == "wait" else number
 
 
-def assess(view: View, service: Service, version: int = 0) -> Convergence:
-    """How far ``service`` is; one older than ``version`` is not what was asked about, and so is not converged."""
+def assess(view: View, service: Service, since: float, version: int = 0) -> Convergence:
+    """How far ``service`` is: what runs counts if it did so at ``since`` already.
+
+    A service older than ``version`` is not what was asked about, and so is not converged.
+    """
     drifted = Drift(view, service)
     tasks = list(view.tasks_of(service.id))
-    filled = {slot_key(task) for task in tasks if _fills(view, task) and not drifted(task)}
-    running = sum(is_running(task) and slot_key(task) in filled and not drifted(task) for task in tasks)
+    running = [task for task in tasks if _runs(view, task) and not drifted(task)]
+    done = (task for task in tasks if _is_done(task) and not drifted(task))
+    filled = {slot_key(task) for task in (*done, *(task for task in running if task.running_at <= since))}
     desired = render.desired_tasks(service, view)
     state = service.update_status.state if service.update_status else None
     settled = state not in _UNSETTLED and not any(_lingers(view, task, drifted) for task in tasks)
     return Convergence(
         converged=settled and len(filled) == desired and service.version >= version,
-        running=running,
+        running=len(running),
         desired=desired,
         update_state=str(state or ""),
         version=service.version,
@@ -76,11 +100,13 @@ def assess(view: View, service: Service, version: int = 0) -> Convergence:
     )
 
 
-def _fills(view: View, task: Task) -> bool:
-    """The task does what its place is for, or has done it for good."""
-    if is_finished(task):
-        return task.status.state is TaskState.COMPLETE
-    return is_running(task) and not is_down(view.nodes.get(task.node_id))
+def _runs(view: View, task: Task) -> bool:
+    return is_running(task) and not is_finished(task) and not is_down(view.nodes.get(task.node_id))
+
+
+def _is_done(task: Task) -> bool:
+    """The task has done for good what its place is for."""
+    return is_finished(task) and task.status.state is TaskState.COMPLETE
 
 
 def _lingers(view: View, task: Task, drifted: Drift) -> bool:

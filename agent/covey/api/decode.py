@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a request's body to the model: strict, with every refusal's path, yet taking what the peer's clients send.
 
-Field names match in any case, as with the peer (docker-py writes ``replicated``); null means not sent, and so does an empty word where one
-of a few is expected.  Never in it: rules that need the state.
+Field names match in any case, as with the peer (docker-py writes ``replicated``).  Null means not sent, and so does an
+empty word where one of a few is expected.  Never in it: rules that need the state.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ Never in it: who may see what; a join token is shown by ``cluster_with_tokens`` 
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -188,13 +189,26 @@ def desired_tasks(thing: Service, view: View) -> int:
 # -- tasks
 
 
+def tasks(things: Iterable[Task]) -> list[Json]:
+    """Many tasks; those made from one version of a service share one spec, which is rendered once."""
+    rendered: dict[tuple[str, int], tuple[Json, list[Json]]] = {}
+    return [_task(thing, rendered) for thing in things]
+
+
 def task(thing: Task) -> Json:
     """A task."""
-    ports = specs.plain(thing.ports)
+    return _task(thing, {})
+
+
+def _task(thing: Task, rendered: dict[tuple[str, int], tuple[Json, list[Json]]]) -> Json:
+    origin = thing.service_id, thing.service_version
+    if origin not in rendered:
+        rendered[origin] = task_spec(thing.spec), specs.plain(thing.ports)
+    spec, ports = rendered[origin]
     return {
         **meta(thing),
         "Labels": {},
-        "Spec": task_spec(thing.spec),
+        "Spec": spec,
         "ServiceID": thing.service_id,
         **given(Slot=thing.slot, NodeID=thing.node_id),
         "Status": _task_status(thing.status, ports if thing.status.state is TaskState.RUNNING else []),

@@ -90,7 +90,7 @@ async def delete(call: ManagerCall) -> Response:
 
 async def list_tasks(call: ManagerCall) -> Response:
     wanted = filters.parse(call.request.query.get("filters"), filters.TASK_FILTERS)
-    return Response.json([render.task(task) for task in filters.tasks(call.view, wanted)])
+    return Response.json(render.tasks(filters.tasks(call.view, wanted)))
 
 
 async def inspect_task(call: ManagerCall) -> Response:

@@ -138,7 +138,7 @@ class Cluster:
 
     def __init__(self, directory, authority, timings=None):
         self.directory, self.authority = directory, authority
-        self.timings = timings or Timings(election_min=0.25, election_max=0.5, heartbeat=0.05, leader_fallback=0.75)
+        self.timings = timings or Timings()
         self.members: dict[str, Member] = {}
         self._requests = itertools.count()
 

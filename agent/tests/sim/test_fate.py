@@ -10,9 +10,10 @@ from builders import node, spec
 from worlds import World
 
 from covey.model.objects import UpdateState
-from covey.model.spec import Availability, RestartCondition
+from covey.model.spec import Availability, ClusterSpec, RestartCondition
 from covey.model.tasks import TaskState
 from covey.plan.pipeline import LIMIT
+from covey.plan.slots import slot_key
 
 NODES = ("n1", "n2", "n3", "n4")
 NAMES = ("web", "db", "agent")
@@ -43,7 +44,7 @@ class Fate:
             spec(
                 name,
                 None if name == "agent" else dice.randint(0, 7),
-                image=dice.choice(("busybox:1", "busybox:2", "busybox:3", "crash", "bad", "once")),
+                image=dice.choice(("busybox:1", "busybox:2", "slow", "slow", "crash", "bad", "once")),
                 constraints=constraints,
                 memory=dice.choice((0, 0, 100, 300)),
                 ports=dice.choice(((), (), (80 + NAMES.index(name),))),
@@ -107,6 +108,9 @@ def test_after_any_bad_luck_all_is_as_declared(seed):
         ]
         assert {task.spec.container_spec.image for task in running} == {"busybox:9"}
         assert service.update_status is None or service.update_status.state is UpdateState.COMPLETED
+        tasks = world.tasks(service.spec.name)
+        assert {slot_key(task) for task in tasks} == {slot_key(task) for task in running}, "history without a slot"
+        assert len(tasks) <= len(running) * (1 + ClusterSpec.DEFAULT_HISTORY)
     containers = {task_id for host in world.hosts.values() for task_id in host.containers}
     assert containers == {task.id for task in world.view.tasks.values() if task.status.state is TaskState.RUNNING}
     assert all(task.service_id in world.view.services for task in world.view.tasks.values())

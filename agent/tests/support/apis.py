@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json as json_
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field, replace
@@ -34,14 +35,17 @@ OUTSIDE = NodeReport(LocalState.INACTIVE, "0.1.0")
 ADMISSION = Admission(node_id="new", cluster_id="c1", role=Role.WORKER, certificate="CERT", root_ca="ROOT", managers=())
 
 
-class Clock:
-    """Time stands still; ids and secrets are counted."""
+BEGIN = 1_800_000_000.25
 
-    def __init__(self) -> None:
-        self._count = 36**24
+
+class Clock:
+    """Time passes with the event loop's and with the world's; ids and secrets are counted."""
+
+    def __init__(self, world: World | None = None) -> None:
+        self._count, self._world = 36**24, world
 
     def now(self) -> float:
-        return 1_800_000_000.25
+        return asyncio.get_running_loop().time() + (self._world.now if self._world else BEGIN)
 
     def new_id(self) -> str:
         self._count += 36**20
@@ -61,6 +65,7 @@ class StoredWorld(World):
     def __init__(self, store: MemoryStore, *nodes: Node) -> None:
         self.store = store
         super().__init__(*nodes)
+        self.now = self.leader_since = BEGIN
 
     @property
     def view(self) -> View:
@@ -236,9 +241,9 @@ class Swarm:
     """One manager (``n1``, leading) and two workers, with their API, engine and hosts."""
 
     def __init__(self, workers: int = 2) -> None:
-        self.clock, self.engine = Clock(), FakeEngine()
         self.store = MemoryStore("n1")
         self.world = StoredWorld(self.store)
+        self.clock, self.engine = Clock(self.world), FakeEngine()
         secrets = TokenSecrets(Secret(bytes(16)), Secret(bytes(range(16))))
         cluster = Cluster(id="c1", spec=ClusterSpec(), root_certificate=ROOT.cert_pem, root_key=ROOT.key_pem)
         manager = node("n1", role="manager", address="10.0.0.1", manager_address="10.0.0.1:2377")

@@ -2,7 +2,7 @@
 """A host of a simulated world: it does with its tasks, one second at a time, what a worker and an engine would.
 
 What happens to a container is told by its image: ``bad`` cannot be pulled, ``crash`` fails after two seconds, ``once``
-ends well after two; anything else runs until stopped.
+ends well after two, ``slow`` takes five seconds to stop; anything else runs until stopped.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ class Host:
     tasks: dict[str, Task] = field(default_factory=dict)  # as last assigned, on disk
     states: dict[str, TaskState] = field(default_factory=dict)  # as last observed here, on disk
     containers: dict[str, float] = field(default_factory=dict)  # running ones: task id -> since when
+    stopping: dict[str, float] = field(default_factory=dict)  # signalled, not yet stopped: task id -> since when
     news: dict[str, TaskStatus] = field(default_factory=dict)  # not yet reported
 
     def take(self, complete: bool, tasks: tuple[Task, ...], removed: tuple[str, ...]) -> None:
         """Assignments arrive; what is not listed any more goes at once, container and all."""
         gone = set(removed) | (self.tasks.keys() - {task.id for task in tasks} if complete else set())
         for task_id in gone:
-            for table in (self.tasks, self.states, self.containers, self.news):
+            for table in (self.tasks, self.states, self.containers, self.stopping, self.news):
                 table.pop(task_id, None)
         for task in tasks:
             self.tasks[task.id] = task
@@ -57,10 +58,13 @@ class Host:
     def _step(self, task: Task, state: TaskState, now: float) -> tuple[TaskState, str]:
         if is_terminal(state):
             return state, ""
+        image = task.spec.container_spec.image
         if task.desired_state > TaskState.COMPLETE:
+            begun = self.stopping.setdefault(task.id, now)
+            if image == "slow" and task.id in self.containers and now - begun < 5:
+                return state, ""
             self.containers.pop(task.id, None)
             return TaskState.SHUTDOWN, ""
-        image = task.spec.container_spec.image
         if state < TaskState.READY:
             return (TaskState.REJECTED, "No such image: bad") if image == "bad" else (TaskState.READY, "")
         if state is TaskState.READY:

@@ -8,8 +8,10 @@ import asyncio
 import pytest
 from apis import Client, Swarm
 
+from covey.api.convergence import STABLE
 from covey.model.changes import ObserveNode
 from covey.model.objects import NodeState, NodeStatus
+from covey.model.tasks import TaskState
 
 
 async def declare(swarm: Swarm, image="bb:1", mode=None, **template) -> str:
@@ -54,6 +56,30 @@ async def test_it_waits_until_all_run(swarm: Swarm):
     swarm.run()
     assert (await waiting)["Converged"] is True
     assert asyncio.get_running_loop().time() == 5
+
+
+async def test_a_task_counts_once_it_has_run_for_a_while(swarm: Swarm):
+    url = await declare(swarm)
+    swarm.run(3)
+    assert [task.status.state for task in swarm.store.view().tasks.values()] == [TaskState.RUNNING] * 2
+    report = await look(swarm.client, url)
+    assert (report["Converged"], report["Running"]) == (False, 2)
+    assert (await look(swarm.client, url + "&stable=0"))["Converged"] is True
+    assert (await look(swarm.client, url + "&wait=60"))["Converged"] is True
+    assert asyncio.get_running_loop().time() == STABLE
+    assert (await look(swarm.client, url + "&wait=60&stable=10"))["Converged"] is True
+    assert asyncio.get_running_loop().time() == 10
+
+
+async def test_a_task_that_only_starts_to_fail_never_counts(swarm: Swarm):
+    url = await declare(swarm, image="crash")
+    waiting = asyncio.create_task(look(swarm.client, url + "&wait=60&stable=5"))
+    for _ in range(50):
+        await asyncio.sleep(0.001)
+        swarm.run(1)
+    report = await waiting
+    assert report["Converged"] is False
+    assert {each["Error"] for each in report["Failures"]} == {"task: non-zero exit (1)"}
 
 
 async def test_it_waits_no_longer_than_asked(swarm: Swarm):
@@ -175,7 +201,7 @@ async def test_a_later_version_is_not_there_yet(swarm: Swarm):
     assert (await look(swarm.client, url + "0"))["Converged"] is False
 
 
-@pytest.mark.parametrize("query", ["wait=x", "wait=-1", "wait=nan", "wait=inf", "version=x"])
+@pytest.mark.parametrize("query", ["wait=x", "wait=-1", "wait=nan", "wait=inf", "version=x", "stable=x"])
 async def test_numbers_that_are_none(swarm: Swarm, query):
     await declare(swarm)
     answer = await swarm.client.get(f"/covey/v1/services/web/convergence?{query}")
