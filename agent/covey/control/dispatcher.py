@@ -166,8 +166,7 @@ class Dispatcher:
         while True:
             async with asyncio.timeout(MISSED * session.period):
                 message = await session.channel.receive()
-            if self._sessions.get(session.node_id) is session:
-                self._heard[session.node_id] = self._clock.now()
+            self._heard[session.node_id] = self._clock.now()
             match message:
                 case Heartbeat():
                     session.post(HeartbeatAck())

@@ -49,11 +49,12 @@ def key():
 
 
 class Flaky(MemoryStore):
-    """Loses the answers to its next ``lost`` writes, which take effect all the same."""
+    """Takes its time; loses the answers to its next ``lost`` writes, which take effect all the same."""
 
     lost = 0
 
     async def propose(self, batch: Batch, timeout: float) -> int:
+        await asyncio.sleep(0.01)
         index = await super().propose(batch, timeout)
         if self.lost:
             self.lost -= 1
