@@ -110,6 +110,18 @@ async def test_a_waiter_misses_nothing_that_happened_while_nobody_waited(store):
     assert set(store.view().services) == {"a", "b"}
 
 
+async def test_asking_wakes_nobody(store):
+    """A loop that reads when it is woken must come to rest."""
+    await store.propose(create("web"), 5)
+    waiter = store.changed()
+    await waiter.wait()
+    waiting = asyncio.ensure_future(waiter.wait())
+    for _ in range(3):
+        await store.barrier(5)
+    assert not waiting.done()
+    waiting.cancel()
+
+
 async def test_every_waiter_wakes(store):
     waiters = [store.changed() for _ in range(3)]
     await store.propose(create("web"), 5)

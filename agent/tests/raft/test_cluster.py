@@ -2,6 +2,7 @@
 """Three real managers on loopback, with TLS, disks and threads as in production."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -209,6 +210,15 @@ async def test_one_directory_serves_one_process(calm):
     member = await calm.found()
     with pytest.raises(BadState, match="another process"):
         bootstrap(member.directory, member.node_id, member.address)
+
+
+async def test_a_taken_port_is_named_and_the_directory_left_free(calm):
+    member = await calm.found()
+    await member.stop()
+    with socket.create_server(("127.0.0.1", member.port)), pytest.raises(FailedPrecondition, match=str(member.port)):
+        await member.start()
+    await member.start()
+    await calm.leader()
 
 
 async def test_a_directory_without_state_is_not_started(cluster):

@@ -79,6 +79,9 @@ class Driver:
 
     def abandon(self, error: Exception) -> None:
         """Answer everybody who still waits."""
+        proposals, self.core.proposals = self.core.proposals, []
+        for proposal in proposals:
+            proposal.reply(None, NOT_LEADER)
         self.core.abandon_waiting()
         for barrier in self._barriers:
             barrier.answer(error)

@@ -59,8 +59,8 @@ def bootstrap(directory: Path, node_id: str, address: str) -> None:
 def prepare_join(directory: Path, node_id: str, members: Mapping[str, str]) -> None:
     """Make ``directory`` that of a manager that ``members`` (node id to Raft address) are about to take in."""
     disk = Disk(directory, node_id)
-    if disk.open(joiner_entries()):
-        disk.save_peers(members)
+    disk.open(joiner_entries())
+    disk.save_peers(members)
     disk.close()
 
 
@@ -99,12 +99,18 @@ class RaftStore:
         ready: Future[int] = Future()
 
         def live() -> None:
-            asyncio.run(engine.run(settings.node_id, settings.listen, {}, ready))
-            _post(loop, self._end)
+            try:
+                asyncio.run(engine.run(settings.node_id, settings.listen, {}, ready))
+            finally:
+                _post(loop, self._end)
 
         self._thread = threading.Thread(target=live, name="raft", daemon=True)
         self._thread.start()
-        self.port = await asyncio.wrap_future(ready)
+        try:
+            self.port = await asyncio.wrap_future(ready)
+        except Exception:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Leave in good order: the log is durable, the directory free when this returns."""
@@ -131,8 +137,12 @@ class RaftStore:
         self._notifier.notify()
 
     def _take(self, published: Published, answers: Answers) -> None:
-        self._published = published
-        self._notifier.notify()
+        old, self._published = self._published, published
+        if (published.state is not old.state) or (published.leadership, published.members) != (
+            old.leadership,
+            old.members,
+        ):
+            self._notifier.notify()
         for answer, value in answers:
             answer(value)
 
