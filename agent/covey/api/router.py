@@ -21,6 +21,7 @@ from covey.api.routes import Route
 from covey.model.clock import Clock
 from covey.model.errors import CoveyError, NotFound, NotInCluster, NotLeader, Unavailable
 from covey.state.view import View
+from covey.store.base import Store
 
 #: How long a call waits for an election before it is told that there is no leader.
 PATIENCE = 8.0
@@ -89,15 +90,17 @@ class ControlApi:
 
     async def _by_leader(self, managing: Managing, route: Route, args: dict[str, str], request: Request) -> Response:
         """Find out who leads, and have that manager answer; again while that changes."""
-        deadline = asyncio.get_running_loop().time() + self._patience
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._patience
         problem: CoveyError = Unavailable(NO_LEADER)
         while True:
             now = managing.store.leadership()
+            tried = now.leader or ""
             try:
                 if now.leading:
                     return await self._lead(managing, route, args, request)
                 if now.leader and now.leader != self._node.status().node_id:
-                    response = await managing.forward(now.leader, request)
+                    response = await _passed_on(managing, now.leader, request)
                     if not _came_too_early(response):
                         return response
                 problem = Unavailable(NO_LEADER)
@@ -107,7 +110,9 @@ class ControlApi:
                 if now.leading:
                     raise
                 problem = error
-            if asyncio.get_running_loop().time() >= deadline:
+            if tried and managing.store.leadership().leader != tried:
+                deadline = clock() + self._patience  # it was lost just now, however long it had been at work
+            if clock() >= deadline:
                 raise problem
             await self._election(managing, deadline)
 
@@ -148,6 +153,27 @@ def _found(request: Request) -> tuple[Route, dict[str, str]]:
     if found is None:
         raise NotFound("page", f"{request.method} {request.path}")
     return found
+
+
+async def _passed_on(managing: Managing, leader: str, request: Request) -> Response:
+    """The leader's answer; Unavailable as soon as it no longer leads, for it may be gone without a word."""
+    work = asyncio.create_task(managing.forward(leader, request), name="call passed on")
+    watch = asyncio.create_task(_no_longer_leads(managing.store, leader), name="leader watched")
+    try:
+        await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise Unavailable(f"manager {leader} was asked and is not the leader any more; it has not answered")
+        return work.result()
+    finally:
+        for task in (work, watch):
+            task.cancel()
+        await asyncio.wait({work, watch})
+
+
+async def _no_longer_leads(store: Store, leader: str) -> None:
+    waiter = store.changed()
+    while store.leadership().leader == leader:
+        await waiter.wait()
 
 
 def _came_too_early(response: Response) -> bool:

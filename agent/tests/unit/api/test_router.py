@@ -194,6 +194,44 @@ async def test_a_leader_that_never_answers(follower: Follower):
     assert (answer.status, answer.message) == (503, "manager n1 does not answer")
 
 
+async def test_a_leader_gone_without_a_word_is_not_waited_for(follower: Follower):
+    async def silent(leader: str, request: Request) -> Response:
+        await asyncio.sleep(1000)
+        raise AssertionError("somebody waited")
+
+    follower.managing.forward = silent
+    call = asyncio.create_task(follower.client.post("/services/create", X1))
+    await asyncio.sleep(3)
+    follower.store.depose(None)
+    await asyncio.sleep(1)
+    follower.store.elect()
+    assert (await call).status == 201
+    assert asyncio.get_running_loop().time() < 4.5
+    assert follower.store.view().service_named("x1") is not None
+
+
+async def test_a_call_that_waited_long_finds_the_next_leader_too(follower: Follower):
+    async def silent(leader: str, request: Request) -> Response:
+        await asyncio.sleep(1000)
+        raise AssertionError("somebody waited")
+
+    follower.managing.forward = silent
+    call = asyncio.create_task(follower.client.get("/services"))
+    await asyncio.sleep(PATIENCE * 5)
+    follower.store.elect()
+    assert (await call).status == 200
+
+
+async def test_elections_nobody_wins_are_not_waited_for_without_end(swarm: Swarm):
+    swarm.store.depose()
+    call = asyncio.create_task(swarm.client.get("/services"))
+    while not call.done():
+        await asyncio.sleep(0.5)
+        swarm.store.depose()
+    assert call.result().status == 503
+    assert asyncio.get_running_loop().time() < PATIENCE + 1
+
+
 async def test_a_write_of_unknown_outcome_says_so(swarm: Swarm):
     async def lost(batch, patience):
         raise errors.Unavailable("no majority within 10 seconds")
