@@ -12,6 +12,7 @@ from itertools import cycle
 
 import msgspec
 
+from covey.model import codec
 from covey.model.changes import (
     Batch,
     Change,
@@ -32,7 +33,7 @@ from covey.plan.reap import reap
 from covey.plan.replicated import replicated
 from covey.plan.restart import restart
 from covey.plan.rolling import rolling
-from covey.plan.slots import slot_key
+from covey.plan.slots import SlotKey, slot_key
 from covey.plan.start import start
 from covey.state.apply import apply
 from covey.state.view import View
@@ -51,6 +52,8 @@ PLANNERS: tuple[Planner, ...] = (
 
 #: Planners are no longer asked once they wanted this many changes; the next plan is due at once.
 LIMIT = 5000
+#: A transaction is closed after this many bytes of objects, so that it stays a small entry of the log.
+SIZE = 2 << 20
 
 
 def settle(view: View, now: float, new_id: NewId, limit: int = LIMIT) -> Plan:
@@ -72,8 +75,10 @@ def settle(view: View, now: float, new_id: NewId, limit: int = LIMIT) -> Plan:
         content, wake_at, wanted = 0, None, wanted + len(plan.changes)
         scratch = _after(scratch, plan, now)
         touched.update((_touches(change), None) for change in plan.changes)
-    changes = difference(view, scratch, touched, limit)
-    return Plan(tuple(changes), wake_at if content == len(PLANNERS) else now)
+    groups = difference(view, scratch, touched)
+    changes = _cut(groups, limit)
+    whole = content == len(PLANNERS) and len(changes) == sum(map(len, groups))
+    return Plan(tuple(changes), wake_at if whole else now)
 
 
 def _after(view: View, plan: Plan, now: float) -> View:
@@ -93,21 +98,33 @@ def _touches(change: Change) -> tuple[str, str]:
     return "task" if isinstance(change, ObserveTask) else "node", change.id
 
 
-def difference(view: View, scratch: View, touched: Iterable[tuple[str, str]], limit: int) -> list[Change]:
-    """How ``scratch`` differs from ``view`` in what was touched; cut after ``limit``, but not within a slot."""
-    groups: dict[object, list[Change]] = {}
+def difference(view: View, scratch: View, touched: Iterable[tuple[str, str]]) -> list[list[Change]]:
+    """How ``scratch`` differs from ``view`` in what was touched; what must stay together is one list.
+
+    The tasks of a slot do.  Services and nodes come first, so that no task is seen before the update it belongs to.
+    """
+    others: list[list[Change]] = []
+    slots: dict[tuple[str, SlotKey], list[Change]] = {}
     for kind, id_ in touched:
         before, after = view.table(kind).get(id_), scratch.table(kind).get(id_)
         change = _change(kind, before, after)
-        if change is not None:
-            thing = before or after
-            key = (thing.service_id, slot_key(thing)) if isinstance(thing, Task) else (kind, id_)
-            groups.setdefault(key, []).append(change)
+        thing = after or before
+        if change is not None and isinstance(thing, Task):
+            slots.setdefault((thing.service_id, slot_key(thing)), []).append(change)
+        elif change is not None:
+            others.append([change])
+    return [*others, *slots.values()]
+
+
+def _cut(groups: Iterable[list[Change]], limit: int) -> list[Change]:
+    """As many whole groups as one transaction should hold, one at least."""
     changes: list[Change] = []
-    for group in groups.values():
-        if len(changes) >= limit:
+    size = 0
+    for group in groups:
+        if len(changes) >= limit or size >= SIZE:
             break
         changes += group
+        size += sum(len(codec.encode(each.object)) for each in group if isinstance(each, (Create, Update)))
     return changes
 
 

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The engines that the Executor's contract is held against, and what a test can make happen in each.
 
-The fake is always one.  A real one joins when COVEY_TEST_ENGINE names its socket (``unix:///...``); COVEY_TEST_SHELL is
-then the command prefix that runs something on its host (``ssh root@10.86.1.1``).  agent/tests/docker sets both.
+The fake needs nothing.  A real one is reached through its socket (``unix:///...``) and through the command prefix that
+runs something on its host (``ssh root@10.86.1.1``); agent/tests/docker knows both.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -112,9 +112,9 @@ class FakeWorld:
 class RealWorld:
     """A Docker Engine, through its socket and its host's shell."""
 
-    def __init__(self, url: str, shell: str) -> None:
+    def __init__(self, url: str, shell: Sequence[str]) -> None:
         self.executor: DockerExecutor = DockerExecutor(OWNER, url)
-        self._url, self._shell = url, shlex.split(shell)
+        self._url, self._shell = url, tuple(shell)
 
     async def crash(self, container: Container, code: int) -> None:
         await self._host("docker", "exec", container.id, "sh", "-c", f"echo {code} > /tmp/exit")
@@ -147,17 +147,5 @@ class RealWorld:
         client.close()
 
     async def _host(self, *command: str) -> None:
-        words = [*self._shell, shlex.join(command)] if self._shell else list(command)
+        words = [*self._shell, shlex.join(command)]
         await asyncio.to_thread(subprocess.run, words, check=True, capture_output=True, timeout=60)
-
-
-def worlds() -> list[str]:
-    """The names of the engines at hand."""
-    return ["fake", "docker"] if os.environ.get("COVEY_TEST_ENGINE") else ["fake"]
-
-
-def open_world(name: str) -> EngineWorld:
-    """A fresh one of that name."""
-    if name == "fake":
-        return FakeWorld()
-    return RealWorld(os.environ["COVEY_TEST_ENGINE"], os.environ.get("COVEY_TEST_SHELL", ""))

@@ -8,12 +8,13 @@ from itertools import count
 import pytest
 from builders import Ids, S, Status, after, node, replace, service, spec, task, view
 
-from covey.model.changes import Create, Delete, ObserveNode, ObserveTask, SetUpdateStatus, Update
+from covey.model.changes import Batch, Create, Delete, ObserveNode, ObserveTask, SetUpdateStatus, Update
 from covey.model.errors import Conflict
 from covey.model.objects import Cluster, NodeStatus
 from covey.plan import pipeline
 from covey.plan.base import Plan, earliest
 from covey.plan.pipeline import settle
+from covey.state.codec import encode_batch
 
 NOW = 1000.0
 
@@ -73,17 +74,38 @@ def test_a_long_plan_is_cut_between_slots_and_goes_on_at_once():
     assert sorted(running) == [1, 2, 3, 4, 5, 6]
 
 
+def test_large_specs_make_small_transactions():
+    web = service("web", 50, labels={"story": "x" * 100_000})
+    world, ids, sizes = view(node("n1"), web), Ids(), []
+    while (plan := settle(world, NOW, ids)).changes:
+        world = after(world, *plan.changes, at=NOW)
+        sizes.append(len(encode_batch(Batch("", NOW, plan.changes))))
+        assert (plan.wake_at == NOW) is (len(world.tasks) < 50)
+    assert len(sizes) == 3
+    assert max(sizes) < pipeline.SIZE + 200_000
+
+
+def test_an_update_is_known_before_its_tasks():
+    web = service("web", 2, version=2, image="busybox:2", parallelism=0)
+    old = service("web", 2)
+    world = view(node("n1"), web, task(old, 1, S.FAILED, on="n1"), task(old, 2, on="n1"))
+    plan = settle(world, NOW, Ids(), limit=3)
+    assert isinstance(plan.changes[0], SetUpdateStatus)
+    assert {change.object.slot for change in plan.changes[1:]} == {1}
+    assert plan.wake_at == NOW
+
+
 def test_observations_of_nodes_and_services_fold_too():
     old = view(node("n1"), service("web", 0))
     new = after(old, ObserveNode("n1", NodeStatus(message="x")), SetUpdateStatus("s-web", 1, None))
-    assert pipeline.difference(old, new, [("node", "n1"), ("service", "s-web")], 9) == [
-        ObserveNode("n1", new.nodes["n1"].status, new.nodes["n1"].description),
-        SetUpdateStatus("s-web", 1, None),
+    assert pipeline.difference(old, new, [("node", "n1"), ("service", "s-web")]) == [
+        [ObserveNode("n1", new.nodes["n1"].status, new.nodes["n1"].description)],
+        [SetUpdateStatus("s-web", 1, None)],
     ]
     cluster = view(Cluster(id="c"))
-    assert pipeline.difference(cluster, cluster, [("cluster", "c")], 9) == []
+    assert pipeline.difference(cluster, cluster, [("cluster", "c")]) == []
     gone = after(new, Delete("node", "n1", 1))
-    assert pipeline.difference(old, gone, [("node", "n1"), ("task", "never")], 9) == [Delete("node", "n1", 1)]
+    assert pipeline.difference(old, gone, [("node", "n1"), ("task", "never")]) == [[Delete("node", "n1", 1)]]
 
 
 def test_an_observation_made_meanwhile_survives_the_plan():
