@@ -18,7 +18,8 @@ pytestmark = pytest.mark.lab
 #: What reset must leave as it was.  Package lists, logs and caches live on; so does what boot itself changes.
 SNAPSHOT = r"""
 echo '# units'; systemctl list-unit-files --no-legend --no-pager | awk '{print $1, $2}' | sort
-echo '# networks'; ip -o link | sed -E 's/^[0-9]+: //; s/@.*//; s/:.*//' | sort; ip -o -4 addr | awk '{print $2, $4}' | sort
+echo '# networks'; ip -o link | sed -E 's/^[0-9]+: //; s/@.*//; s/:.*//' | sort
+ip -o -4 addr | awk '{print $2, $4}' | sort
 echo '# mounts'; findmnt -rno TARGET | sort
 echo '# rules'; (iptables-save; ip6tables-save) 2>/dev/null | grep -v '^#' | sed -E 's/\[[0-9]+:[0-9]+\]//' | sort
 echo '# packages'; dpkg-query -Wf '${Package} ${Status}\n' | sort
