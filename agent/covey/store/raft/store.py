@@ -24,6 +24,8 @@ from covey.store.base import Leadership, Notifier, Waiter
 from covey.store.raft.disk import Disk
 from covey.store.raft.driver import Answer
 from covey.store.raft.engine import Answers, Engine, Published
+from covey.store.raft.files import RealFiles
+from covey.store.raft.journal import Entry
 from covey.store.raft.machine import ViewMachine
 from covey.store.raft.membership import first_entries, joiner_entries
 from covey.store.raft.timings import Timings
@@ -50,18 +52,27 @@ class RaftSettings:
 
 
 def bootstrap(directory: Path, node_id: str, address: str) -> None:
-    """Make ``directory`` that of the first manager of a new cluster; nothing happens if it is that already."""
-    disk = Disk(directory, node_id)
-    disk.open(first_entries(node_id, address))
-    disk.close()
+    """Make ``directory`` that of the first manager of a new cluster; one that is there is only checked."""
+    _prepare(directory, node_id, first_entries(node_id, address), {})
 
 
 def prepare_join(directory: Path, node_id: str, members: Mapping[str, str]) -> None:
     """Make ``directory`` that of a manager that ``members`` (node id to Raft address) are about to take in."""
-    disk = Disk(directory, node_id)
-    disk.open(joiner_entries())
-    disk.save_peers(members)
-    disk.close()
+    _prepare(directory, node_id, joiner_entries(), members)
+
+
+def _prepare(directory: Path, node_id: str, initial: list[Entry], peers: Mapping[str, str]) -> None:
+    """The directory is there as a whole or not at all, whenever this is interrupted; then it can be called again."""
+    place = directory if directory.exists() else directory.with_name(directory.name + ".new")
+    disk = Disk(place, node_id)
+    disk.open(initial)
+    try:
+        if peers:
+            disk.save_peers(peers)
+    finally:
+        disk.close()
+    if place != directory:
+        RealFiles().replace(place, directory)
 
 
 class RaftStore:
