@@ -226,10 +226,12 @@ def _has_image(client: docker.APIClient, image: str) -> bool:
 
 
 def _pull(client: docker.APIClient, image: str) -> None:
-    """Anonymous: an empty set of credentials keeps the SDK from reading root's."""
+    """Anonymous: an empty set of credentials keeps the SDK from reading root's.  Read to its end, or it stays open."""
+    failure = ""
     for progress in client.pull(image, stream=True, decode=True, auth_config={}):
-        if "error" in progress:
-            raise EngineError(str(progress["error"]).strip())
+        failure = failure or str(progress.get("error", "")).strip()
+    if failure:
+        raise EngineError(failure)
 
 
 def _remove(client: docker.APIClient, container_id: str) -> None:

@@ -11,7 +11,7 @@ stopped or removed; a silent engine decides nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import msgspec
@@ -111,6 +111,10 @@ def _over(scene: Scene) -> Step:
         return None
     if container.state is C.RUNNING:
         return Action.STOP
+    if scene.status is not None and container.oom_killed:
+        plain = _crash(replace(container, oom_killed=False))
+        if scene.status.err == plain:  # the engine learned why only after it had told of the exit
+            return msgspec.structs.replace(scene.status, err=_crash(container))
     return Action.REMOVE if wanted == S.REMOVE else None
 
 

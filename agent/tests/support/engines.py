@@ -75,7 +75,7 @@ def make_task(number: int, *, ports: tuple[PortConfig, ...] = (), image: str = I
 
 
 CHECKED = HealthConfig(
-    test=["CMD-SHELL", "echo tired; test ! -e /tmp/ill"], interval=SECOND // 4, timeout=SECOND, retries=1
+    test=["CMD-SHELL", "echo tired; test ! -e /tmp/ill"], interval=SECOND // 4, timeout=20 * SECOND, retries=1
 )
 
 

@@ -192,3 +192,13 @@ def test_the_reason_of_an_end_is_not_written_over() -> None:
 def test_a_removal_that_fails_does_not_hold_up_the_end() -> None:
     stopped = scene(S.RUNNING, CRASHED, S.REMOVE)
     assert outcome(next_step(replace(stopped, failures=1), NOW)) is S.SHUTDOWN
+
+
+def test_that_memory_was_the_reason_is_told_even_if_it_is_known_late() -> None:
+    crashed = next_step(scene(S.RUNNING, CRASHED), NOW)
+    assert isinstance(crashed, TaskStatus)
+    late = replace(scene(S.FAILED, replace(CRASHED, oom_killed=True)), status=crashed)
+    told = next_step(late, NOW)
+    assert isinstance(told, TaskStatus)
+    assert (told.state, "out of memory" in told.err) == (S.FAILED, True)
+    assert next_step(replace(late, status=told), NOW) is None
