@@ -40,7 +40,7 @@ from covey.worker.parts import until_one_ends
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT, WELCOME_TIMEOUT, CLOSE_TIMEOUT = 1.0, 5.0, 1.0
+CONNECT_TIMEOUT, WELCOME_TIMEOUT, CLOSE_TIMEOUT = 2.0, 5.0, 1.0
 #: Heartbeat periods without an answer after which a manager counts as gone.
 MISSED = 3
 #: Seconds that a manager has to answer once there is a doubt about it.

@@ -54,7 +54,7 @@ class Worker:
         self._executor, self._book, self._callbacks = executor, book, callbacks
         self._seeds = tuple(seeds)
         self._runner = Runner(executor, book, clock, self._engine_back)
-        self._sessions = Sessions(self, connector, clock, ())
+        self._sessions = Sessions(self, connector, clock, self._seeds)
         self._stop = asyncio.Event()
         self._kept: tuple[ManagerAddress, ...] = ()
 
@@ -70,6 +70,11 @@ class Worker:
     @property
     def managers(self) -> tuple[ManagerAddress, ...]:
         """Those it would turn to."""
+        return self._sessions.managers
+
+    @property
+    def managers(self) -> tuple[ManagerAddress, ...]:
+        """Whom this node would turn to."""
         return self._sessions.managers
 
     @property
