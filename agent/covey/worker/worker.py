@@ -73,11 +73,6 @@ class Worker:
         return self._sessions.managers
 
     @property
-    def managers(self) -> tuple[ManagerAddress, ...]:
-        """Whom this node would turn to."""
-        return self._sessions.managers
-
-    @property
     def engine_error(self) -> str:
         """Why the container engine does not answer; empty while it does."""
         return self._runner.engine_error
