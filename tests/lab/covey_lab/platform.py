@@ -110,14 +110,16 @@ class OrdinaryMachine:
         )  # fmt: skip
 
     def processes(self, name: str) -> list[int]:
-        group = run("systemctl", "show", "-P", "ControlGroup", f"{name}.service").stdout.strip().lstrip("/")
-        return list(_members(CGROUPS / group)) if group else []
+        group = self._group(name)
+        return list(_members(group)) if group else []
 
     def power_off(self, name: str) -> None:
         run("systemctl", "stop", "--no-block", f"{name}.service", check=False)
 
     def freeze(self, name: str, frozen: bool) -> None:
-        run("systemctl", "freeze" if frozen else "thaw", f"{name}.service")
+        group = self._group(name)
+        if group:
+            (group / "cgroup.freeze").write_text("1" if frozen else "0")
 
     def forget(self, name: str) -> None:
         run("systemctl", "stop", f"{name}.service", check=False)
@@ -131,6 +133,11 @@ class OrdinaryMachine:
         self.forget(name)
         output = (f"--property=StandardOutput=append:{log}", f"--property=StandardError=append:{log}")
         run("systemd-run", "-q", f"--unit={name}", *output, *command)
+
+    def _group(self, name: str) -> Path | None:
+        """Where the unit's processes are; None when it has none."""
+        group = run("systemctl", "show", "-P", "ControlGroup", f"{name}.service").stdout.strip().lstrip("/")
+        return CGROUPS / group if group and (CGROUPS / group).is_dir() else None
 
 
 class BareMachine:
