@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, TypeVar
 
 import docker
@@ -121,7 +122,8 @@ class DockerExecutor:
         while True:
             try:
                 async for event in self._watch():
-                    pause = FIRST_RETRY
+                    if event.task_id is not None:
+                        pause = FIRST_RETRY
                     yield event
             except EngineDown as error:
                 log.info("waiting for the container engine: %s", error)
@@ -155,7 +157,8 @@ class DockerExecutor:
 
     def _subscribe(self, client: docker.APIClient) -> CancellableStream:
         # The engine answers before it subscribes us, so ask for what happened since a moment it named before.
-        since = client.info()["SystemTime"]
+        # The SDK passes a refusal of the engine off as an end without events; it wants seconds, not its own words.
+        since = f"{datetime.fromisoformat(client.info()['SystemTime']).timestamp():.6f}"
         filters = {"type": "container", "label": [TASK_LABEL, self._mine()], "event": EVENTS}
         return client.events(since=since, filters=filters, decode=True)
 
