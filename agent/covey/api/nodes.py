@@ -28,8 +28,7 @@ async def update(call: ManagerCall) -> Response:
     version = version_of(call.request, "node")
     spec = _whole_spec(decode.parse(call.request.body, "NodeSpec"))
     node = call.view.find("node", call.args["id"])
-    if not call.is_done_already:
-        rules.check_node_update(call.view, node, spec)
+    rules.check_node_update(call.view, node, spec)
     await call.propose(Update(msgspec.structs.replace(node, version=version, spec=spec)))
     return Response(200)
 

@@ -129,8 +129,6 @@ class ControlApi:
             return
 
     async def _lead(self, managing: Managing, route: Route, args: dict[str, str], request: Request) -> Response:
-        if not managing.store.leadership().leading:
-            raise NotLeader(managing.store.leadership().leader)
         view = await managing.store.barrier(READ_TIMEOUT)
         return await self._run(managing, route, args, request, view)
 

@@ -134,4 +134,4 @@ def without_nothing(value: Any) -> Any:
 
 
 def _counts(name: str, content: object) -> bool:
-    return content == 0 and content is not False and name in ZERO_COUNTS
+    return content == 0 and name in ZERO_COUNTS

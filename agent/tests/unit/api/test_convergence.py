@@ -100,6 +100,13 @@ async def test_an_image_that_does_not_exist(swarm: Swarm):
     assert failure["Hostname"] == f"{failure['NodeID']}-host"
 
 
+async def test_failures_of_an_earlier_spec_are_not_told(swarm: Swarm):
+    await declare(swarm, image="bad")
+    swarm.run(20)
+    url = await declare(swarm, image="bb:1")
+    assert (await look(swarm.client, url))["Failures"] == []
+
+
 async def test_no_node_that_fits(swarm: Swarm):
     url = await declare(swarm, Placement={"Constraints": ["node.labels.disk==ssd"]})
     swarm.run()

@@ -95,6 +95,18 @@ async def test_forced_updates_are_kept_by_a_spec_that_does_not_count_them(client
     assert (await declare(client, ForceUpdate=True))["Diff"][0]["After"] == 2
 
 
+async def test_a_count_that_is_declared_holds(client: Client):
+    await declare(client, ForceUpdate=True)
+
+    def counted(number: int):
+        return {**SPEC, "TaskTemplate": {**SPEC["TaskTemplate"], "ForceUpdate": number}}
+
+    assert (await declare(client, counted(7)))["Diff"][0]["After"] == 7
+    assert (await declare(client, counted(9), ForceUpdate=True))["Diff"][0]["After"] == 10
+    assert (await declare(client, counted(1), ForceUpdate=True))["Diff"][0]["After"] == 11
+    assert (await declare(client, counted(0)))["Diff"][0]["After"] is None
+
+
 async def test_what_is_shown_can_be_declared(client: Client):
     await declare(client)
     for query in ("", "?insertDefaults=true"):

@@ -7,7 +7,7 @@ import pytest
 from apis import Client, Swarm
 from builders import node
 
-from covey.model.changes import ObserveNode
+from covey.model.changes import Delete, ObserveNode
 from covey.model.objects import NodeState, NodeStatus
 from covey.model.spec import NodeSpec, Role
 
@@ -126,3 +126,33 @@ async def test_a_node_that_answers_is_removed_by_force_only(client: Client):
 async def test_a_node_that_is_down_is_removed(swarm: Swarm):
     down(swarm, "n3")
     assert (await swarm.client.delete("/nodes/n3-host")).status == 200
+
+
+async def test_a_manager_without_a_vote_can_be_demoted_whatever_the_majority(swarm: Swarm):
+    add_managers(swarm, "n7", "n8")
+    down(swarm, "n8")
+    swarm.add(node("n9", role="manager", address="10.1.0.9"), NodeSpec(role=Role.MANAGER))
+    down(swarm, "n7")
+    assert (await update(swarm.client, "n9", Role="worker")).status == 200
+
+
+async def test_a_node_that_still_votes_cannot_be_removed(swarm: Swarm):
+    swarm.add(node("n9", address="10.1.0.9", manager_address="10.1.0.9:2377"), NodeSpec(role=Role.WORKER))
+    answer = await swarm.client.delete("/nodes/n9?force=true")
+    assert answer.status == 400
+    assert "must be demoted" in answer.message
+
+
+async def test_a_repeated_demotion_is_not_judged_twice(swarm: Swarm):
+    add_managers(swarm, "n7")
+    shown = (await swarm.client.get("/nodes/n7")).json
+    url, spec = f"/nodes/n7/update?version={shown['Version']['Index']}", {**shown["Spec"], "Role": "worker"}
+    assert (await swarm.client.post(url, spec, X_Covey_Request_Id="r1")).status == 200
+    swarm.world.commit(Delete("node", "n1", swarm.store.view().nodes["n1"].version))
+    assert (await swarm.client.post(url, spec, X_Covey_Request_Id="r1")).status == 200
+    assert (await swarm.client.post(url, spec, X_Covey_Request_Id="r2")).status == 409
+
+
+async def test_a_repeated_removal_finds_it_done(client: Client):
+    for _ in range(2):
+        assert (await client.delete("/nodes/n3?force=1", X_Covey_Request_Id="r1")).status == 200
