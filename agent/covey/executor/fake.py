@@ -47,6 +47,8 @@ class FakeExecutor:
         self.problems: list[str] = []
         self.stubborn: set[str] = set()  # task ids whose process ignores the stop signal
         self.calls: list[Call] = []
+        self.born: list[str] = []  # task ids, once for each container that was really made
+        self.begun: list[str] = []  # and once for each time one was really started
         self.up = True
         self._containers: dict[str, Container] = {}  # by task id
         self._tasks: dict[str, Task] = {}
@@ -90,10 +92,7 @@ class FakeExecutor:
         image = task.spec.container_spec.image
         if image not in self.images:
             raise EngineError(f"No such image: {image}")
-        self._made += 1
-        made = Container(id=f"{self._made:064x}", task_id=task.id, name=task.name, state=ContainerState.CREATED)
-        self._containers[task.id], self._tasks[task.id] = made, task
-        return made
+        return self.plant(task)
 
     async def start(self, container_id: str) -> None:
         await self._enter("start", container_id)
@@ -102,6 +101,7 @@ class FakeExecutor:
             raise EngineError(f"No such container: {container_id}")
         if container.state is ContainerState.RUNNING:
             return
+        self.begun.append(container.task_id)
         check = self._tasks[container.task_id].spec.container_spec.healthcheck
         wanted = check is not None and check.test not in (None, [], ["NONE"])
         self._change(
@@ -148,6 +148,14 @@ class FakeExecutor:
         """Nothing is held."""
 
     # What a test makes happen
+
+    def plant(self, task: Task) -> Container:
+        """The task's container is there, whoever made it."""
+        self._made += 1
+        made = Container(id=f"{self._made:064x}", task_id=task.id, name=task.name, state=ContainerState.CREATED)
+        self._containers[task.id], self._tasks[task.id] = made, task
+        self.born.append(task.id)
+        return made
 
     def exit(self, task_id: str, code: int, *, oom: bool = False) -> None:
         """The container's process ends by itself."""
