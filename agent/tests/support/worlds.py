@@ -15,6 +15,7 @@ from covey.model.changes import Change, Create, Delete, ObserveNode, ObserveTask
 from covey.model.objects import Node, NodeState, Service, Task
 from covey.model.spec import ServiceSpec
 from covey.plan import assign
+from covey.plan.base import earliest
 from covey.plan.liveness import liveness
 from covey.plan.pipeline import LIMIT, settle
 from covey.state.view import View
@@ -88,18 +89,18 @@ class World:
 
     def plan(self) -> None:
         """What the leader's loop does when it wakes."""
-        lively = liveness(self.view, self.heard, PERIOD, self.leader_since, self.now)
-        if lively.changes:
-            self.commit(*lively.changes)
         if not self._stirred and (self._wake_at is None or self._wake_at > self.now):
             laws.hold_at_rest(self)
             return
+        lively = liveness(self.view, self.heard, PERIOD, self.leader_since, self.now)
+        if lively.changes:
+            self.commit(*lively.changes)
         before = self.view
         plan = settle(before, self.now, self.new_id, self.limit)
         if plan.changes:
             self.commit(*plan.changes)
             laws.hold_for(before, self.view, self.now)
-        self._wake_at, self._stirred = plan.wake_at, False
+        self._wake_at, self._stirred = earliest(plan.wake_at, lively.wake_at), False
         if plan.wake_at == self.now:  # the plan was cut, as if the leader had died after a part of it
             laws.hold_at_rest(self)
             return

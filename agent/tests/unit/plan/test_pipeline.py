@@ -63,7 +63,7 @@ def test_the_wake_up_is_the_earliest_of_those_who_wait():
 def test_a_long_plan_is_cut_between_slots_and_goes_on_at_once():
     web = service("web", 6)
     world = view(node("n1"), web, [task(web, slot, S.FAILED, on="n1") for slot in range(1, 7)])
-    plan = settle(world, NOW, Ids(), limit=4)
+    plan = settle(world, NOW, Ids(), limit=3)
     assert plan.wake_at == NOW
     slots = [change.object.slot for change in plan.changes]
     assert sorted(slots) == [1, 1, 2, 2]
