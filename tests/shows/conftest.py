@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,18 +25,20 @@ def artifact() -> Artifact:
     return Artifact(ROOT / "build")
 
 
-@pytest.fixture(scope="module")
-def make_cluster(lab: Lab, registry: Registry, artifact: Artifact) -> Iterator[Callable[..., Cluster]]:
+@pytest.fixture(scope="session")
+def make_cluster(lab: Lab, registry: Registry, artifact: Artifact) -> Callable[..., Cluster]:
     """`make_cluster(names, managers=1)`: fresh hosts with Docker Engine, a cluster on them by site.yml."""
-    made: list[Cluster] = []
 
     def make(names: list[str], managers: int = 1) -> Cluster:
         lab.fresh(names, "docker")
         cluster = Cluster(lab, artifact, names, names[:managers], registry)
         cluster.site()
-        made.append(cluster)
         return cluster
 
-    yield make
-    for cluster in made:
-        lab.remove(cluster.names)
+    return make
+
+
+@pytest.fixture(scope="session")
+def cluster(make_cluster: Callable[..., Cluster]) -> Cluster:
+    """One manager and two workers, shared: every test leaves it whole and without services."""
+    return make_cluster(["one", "two", "three"])

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -49,15 +49,16 @@ class Requests:
                 self.failures.append(f"{time.strftime('%H:%M:%S')} {address}: {error}")
 
 
-@pytest.fixture(scope="module")
-def cluster(make_cluster: Callable[..., Cluster]) -> Cluster:
-    cluster = make_cluster(["one", "two", "three"])
+@pytest.fixture(scope="module", autouse=True)
+def web(cluster: Cluster) -> Iterator[None]:
+    """One container on each host that answers on a port of the host."""
     publish = f"published={PORT},target=80,mode=host"
-    cluster.docker(
-        "service", "create", "--detach", "--name", "web", "--mode", "global", "--publish", publish, cluster.image()
-    )
+    flags = ("--name", "web", "--mode", "global", "--publish", publish)
+    cluster.docker("service", "create", "--detach", *flags, cluster.image())
     cluster.wait_running("web", 3)
-    return cluster
+    yield
+    cluster.docker("service", "rm", "web")
+    wait_until(lambda: not any(cluster.everything().values()), 40, "every container of web to be gone")
 
 
 @contextmanager

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 
@@ -12,11 +11,6 @@ from covey_lab.waiting import wait_until
 from covey_shows.cluster import Cluster
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(scope="module")
-def cluster(make_cluster: Callable[..., Cluster]) -> Cluster:
-    return make_cluster(["one", "two", "three"])
 
 
 def create(cluster: Cluster, name: str, *flags: str, replicas: int = 6) -> None:

@@ -38,9 +38,9 @@ def snapshot(host: Host) -> list[str]:
 
 @pytest.fixture(scope="module")
 def cluster(lab: Lab, registry: Registry, artifact: Artifact) -> Iterator[Cluster]:
-    names = ["one", "two", "three"]
+    names = ["alpha", "beta", "gamma"]
     lab.fresh(names, "virgin", nat=True)
-    yield Cluster(lab, artifact, names, ["one"], registry)
+    yield Cluster(lab, artifact, names, ["alpha"], registry)
     lab.remove(names)
 
 
@@ -52,7 +52,7 @@ def test_from_nothing_to_a_cluster_and_back(cluster: Cluster) -> None:
     before = {host.name: snapshot(host) for host in cluster.hosts}
     cluster.variables["covey_services"] = [service(cluster)]
 
-    everybody, cluster.names = cluster.names, ["one", "two"]
+    everybody, cluster.names = cluster.names, ["alpha", "beta"]
     checked = cluster.site("--check")
     assert not any(checked.failed.values())
     assert {host.name: snapshot(host) for host in cluster.hosts} == {name: before[name] for name in cluster.names}
@@ -60,16 +60,16 @@ def test_from_nothing_to_a_cluster_and_back(cluster: Cluster) -> None:
     first = cluster.site("-vvv")
     assert "SWMTKN" not in first.output
     assert "PRIVATE KEY" not in first.output
-    assert set(cluster.nodes()) == {"one", "two"}
+    assert set(cluster.nodes()) == {"alpha", "beta"}
     assert len(cluster.tasks("web")) == 3
 
     second = cluster.site()
-    assert second.changed == {"one": 0, "two": 0}
+    assert second.changed == {"alpha": 0, "beta": 0}
 
     cluster.names = everybody
     third = cluster.site()
-    assert third.changed["one"] == 0 == third.changed["two"]
-    assert third.changed["three"] > 0
+    assert third.changed["alpha"] == 0 == third.changed["beta"]
+    assert third.changed["gamma"] > 0
     assert set(cluster.nodes()) == set(everybody)
 
     refused = cluster.play("reset", check=False)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -26,11 +26,13 @@ done
 
 
 @pytest.fixture(scope="module")
-def cluster(make_cluster: Callable[..., Cluster]) -> Cluster:
-    cluster = make_cluster(["one", "two", "three"], managers=3)
+def cluster(make_cluster: Callable[..., Cluster]) -> Iterator[Cluster]:
+    names = ["red", "green", "blue"]
+    cluster = make_cluster(names, managers=3)
     cluster.docker("service", "create", "--detach", "--name", "web", "--mode", "global", cluster.image())
     cluster.wait_running("web", 3)
-    return cluster
+    yield cluster
+    cluster.lab.remove(names)
 
 
 def leader(cluster: Cluster) -> Host:
