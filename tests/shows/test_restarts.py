@@ -52,7 +52,7 @@ class Requests:
 @pytest.fixture(scope="module", autouse=True)
 def web(cluster: Cluster) -> Iterator[None]:
     """One container on each host that answers on a port of the host."""
-    publish = f"published={PORT},target=80,mode=host"
+    publish = f"published={PORT},target=8080,mode=host"
     flags = ("--name", "web", "--mode", "global", "--publish", publish)
     cluster.docker("service", "create", "--detach", *flags, cluster.image())
     cluster.wait_running("web", 3)
