@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import datetime
@@ -18,7 +20,6 @@ import docker
 from docker.errors import APIError, DockerException, NotFound
 from docker.transport import UnixHTTPAdapter
 from docker.types.daemon import CancellableStream
-from requests.exceptions import RequestException
 
 from covey import __version__
 from covey.executor import translate
@@ -39,7 +40,7 @@ SHORT_CALLS, LONG_CALLS = 8, 32
 ANSWER_TIMEOUT = 60
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0
 #: What can change a task; the engine also reports each run of a health check.
-EVENTS = ["start", "die", "destroy", "oom", "health_status"]
+EVENTS = ["create", "start", "die", "destroy", "oom", "health_status"]
 CONFLICT = 409
 
 
@@ -50,6 +51,7 @@ class DockerExecutor:
         self._owner, self._url = owner, url
         self._short, self._long = Threads("engine", SHORT_CALLS), Threads("engine-long", LONG_CALLS)
         self._client: docker.APIClient | None = None
+        self._connecting = threading.Lock()  # of several calls at once, one makes the client
         self._ids: dict[str, str] = {}  # task id -> container id, to spare a search; never trusted beyond that
 
     async def preflight(self) -> None:
@@ -140,7 +142,7 @@ class DockerExecutor:
             try:
                 for item in stream:
                     hand_over(loop, queue.put_nowait, _event(item))
-            except (RequestException, ValueError) as error:
+            except (OSError, ValueError) as error:
                 log.debug("the engine's events ended: %s", error)
             finally:
                 hand_over(loop, queue.put_nowait, None)
@@ -179,10 +181,13 @@ class DockerExecutor:
             client.close()
 
     def _connected(self) -> docker.APIClient:
-        client = self._client
-        if client is None:
-            client = self._client = _connect(self._url)
-        return client
+        with self._connecting:
+            if self._client is None:
+                _knock(self._url)
+                self._client = docker.APIClient(
+                    self._url, version="auto", timeout=ANSWER_TIMEOUT, max_pool_size=SHORT_CALLS
+                )
+            return self._client
 
     async def _call(self, function: Callable[[docker.APIClient], T], threads: Threads | None = None) -> T:
         """``function`` in a thread; the SDK's errors become ours here and nowhere else."""
@@ -190,7 +195,7 @@ class DockerExecutor:
             return await (threads or self._short).call(lambda: function(self._connected()))
         except APIError as error:
             raise EngineError((error.explanation or str(error)).strip()) from error
-        except (RequestException, DockerException) as error:
+        except (OSError, DockerException) as error:  # the HTTP library's errors are OSErrors
             self._forget()
             raise EngineDown(f"the container engine at {self._url} does not answer: {_reason(error)}") from error
 
@@ -211,6 +216,15 @@ def _connect(url: str) -> docker.APIClient:
     client.mount("http+docker://", adapter)
     client._custom_adapter = adapter
     return client
+
+
+def _knock(url: str) -> None:
+    """Raise OSError if nobody listens; the SDK would leave its socket open then."""
+    scheme, _, path = url.partition("://")
+    if scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as tried:
+            tried.settimeout(ANSWER_TIMEOUT)
+            tried.connect(path)
 
 
 def _inspect(client: docker.APIClient, container_id: str) -> Container | None:

@@ -29,7 +29,10 @@ class Call:
 
 
 class FakeExecutor:
-    """The Executor without an engine.  ``images`` are in the engine, ``registry`` is what can be pulled."""
+    """The Executor without an engine.  ``images`` are in the engine, ``registry`` is what can be pulled.
+
+    What a look shows is as old as the moment it was asked for, however long the answer takes.
+    """
 
     def __init__(self, description: NodeDescription | None = None) -> None:
         self.description = description or NodeDescription(
@@ -50,6 +53,7 @@ class FakeExecutor:
         self.born: list[str] = []  # task ids, once for each container that was really made
         self.begun: list[str] = []  # and once for each time one was really started
         self.up = True
+        self.deaf = False  # events are lost
         self._containers: dict[str, Container] = {}  # by task id
         self._tasks: dict[str, Task] = {}
         self._made = 0
@@ -68,12 +72,14 @@ class FakeExecutor:
         return self.description
 
     async def containers(self) -> dict[str, Container]:
+        found = dict(self._containers)
         await self._enter("containers", "")
-        return dict(self._containers)
+        return found
 
     async def inspect(self, task_id: str) -> Container | None:
+        found = self._containers.get(task_id)
         await self._enter("inspect", task_id)
-        return self._containers.get(task_id)
+        return found
 
     async def pull(self, task: Task) -> None:
         image = task.spec.container_spec.image
@@ -155,6 +161,7 @@ class FakeExecutor:
         made = Container(id=f"{self._made:064x}", task_id=task.id, name=task.name, state=ContainerState.CREATED)
         self._containers[task.id], self._tasks[task.id] = made, task
         self.born.append(task.id)
+        self._tell(EngineEvent(task.id))
         return made
 
     def exit(self, task_id: str, code: int, *, oom: bool = False) -> None:
@@ -243,7 +250,7 @@ class FakeExecutor:
         self._tell(EngineEvent(container.task_id))
 
     def _tell(self, event: EngineEvent) -> None:
-        if not self.up:
+        if not self.up or self.deaf:
             return
         for queue in self._listeners:
             queue.put_nowait(event)

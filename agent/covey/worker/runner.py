@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from covey.executor.base import Executor
 from covey.model.clock import Clock
@@ -25,6 +26,8 @@ from covey.worker.outbox import Outbox
 log = logging.getLogger(__name__)
 
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0
+#: Seconds after which everything is looked at though nothing happened: an engine drops events that are read too slowly.
+RELIST = 60.0
 #: The least time between two writes of the book, and between tries on a disk that refuses.
 SAVE_PAUSE, SAVE_RETRY = 0.1, 5.0
 
@@ -143,10 +146,12 @@ class Runner:
             keeper.wake()
 
     async def _list_again(self) -> None:
-        """After each general event and each silence: look at everything at once."""
+        """After each general event and each silence, and now and then anyway: look at everything at once."""
         pause = FIRST_RETRY
         while True:
-            await self._relist.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RELIST):
+                    await self._relist.wait()
             self._relist.clear()
             looks = {keeper.task_id: keeper.looks for keeper in self._keepers.values()}
             try:

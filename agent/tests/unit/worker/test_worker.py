@@ -269,6 +269,14 @@ async def test_an_engine_that_returns_as_another_release_is_described_anew(house
         assert house.managers.described[-1].engine.version == "29.0"
 
 
+async def test_a_crash_whose_event_was_lost_is_noticed_within_a_minute(house: House) -> None:
+    async with house.agent():
+        await running(house, task())
+        house.engine.deaf = True
+        house.engine.exit("t1", 1)
+        await house.managers.until_state("t1", S.FAILED, limit=61)
+
+
 # The agent restarts
 
 
