@@ -48,15 +48,15 @@ def stolen(host: Host) -> Credentials:
 
 def call(address: str, who: Credentials, method: str, path: str, body: Any = None) -> tuple[int, Any]:
     """Status and decoded body of one call to the cluster server at ``address``."""
-    with socket.create_connection((address, 2377), TIMEOUT) as raw:
+    with (
+        socket.create_connection((address, 2377), TIMEOUT) as raw,
+        who.context().wrap_socket(raw, server_hostname=MANAGER) as tunnel,
+    ):
         connection = http.client.HTTPConnection(address)
-        connection.sock = who.context().wrap_socket(raw, server_hostname=MANAGER)
-        try:
-            connection.request(method, path, None if body is None else json.dumps(body))
-            answer = connection.getresponse()
-            data = answer.read()
-        finally:
-            connection.sock.close()
+        connection.sock = tunnel
+        connection.request(method, path, None if body is None else json.dumps(body))
+        answer = connection.getresponse()
+        data = answer.read()
     is_json = "json" in answer.getheader("Content-Type", "")
     return answer.status, json.loads(data) if data and is_json else data.decode()
 
