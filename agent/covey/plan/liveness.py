@@ -2,8 +2,9 @@
 """Declares nodes down that were not heard of for three heartbeat periods.
 
 The one planner that needs more than the view: when each node was last heard, which only the leader of the moment knows.
-So after a change of leader every node has the full time again.  A node is ready again when its session begins; that
-is the dispatcher's to say.
+So a new leader gives every node it has not heard yet twice the time: a worker notices the loss of its manager only
+after three periods of its own, and must not be taken for lost while it looks for the next.  A node is ready again when
+its session begins; that is the dispatcher's to say.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from covey.state.view import View
 
 #: Missed heartbeats after which a node is down.
 MISSED = 3
+#: Periods that a new leader gives a node to find it.
+AFTER_ELECTION = 6
 
 
 def liveness(view: View, heard: Mapping[str, float], period: float, leader_since: float, now: float) -> Plan:
@@ -28,8 +31,12 @@ def liveness(view: View, heard: Mapping[str, float], period: float, leader_since
     for node in view.nodes.values():
         if node.status.state is NodeState.DOWN:
             continue
-        last = max(heard.get(node.id, 0.0), leader_since, node.created_at)
-        deadline = last + MISSED * period
+        last = heard.get(node.id)
+        if last is None:
+            last = max(leader_since, node.created_at)
+            deadline = max(leader_since + AFTER_ELECTION * period, node.created_at + MISSED * period)
+        else:
+            deadline = last + MISSED * period
         if deadline > now:
             wake_at = earliest(wake_at, deadline)
             continue

@@ -26,8 +26,13 @@ def test_three_missed_heartbeats_are_down():
     assert wake_at == 100.5
 
 
-def test_a_new_leader_gives_everybody_the_full_time():
-    assert plan(node("n1"), leader_since=99.0) == ({}, 105.0)
+def test_a_new_leader_gives_who_did_not_call_yet_twice_the_time():
+    assert plan(node("n1"), leader_since=99.0) == ({}, 111.0)
+    assert list(plan(node("n1"), leader_since=88.0)[0]) == ["n1"]
+
+
+def test_who_called_a_new_leader_has_the_usual_time():
+    assert plan(node("n1"), heard={"n1": 99.5}, leader_since=99.0) == ({}, 105.5)
     assert list(plan(node("n1"), heard={"n1": 10.0}, leader_since=94.0)[0]) == ["n1"]
 
 
