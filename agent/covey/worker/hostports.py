@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 
 from covey.executor.base import Container, ContainerState
 from covey.network.hostports import PROTOCOLS, HostPort
@@ -26,34 +25,46 @@ class HostPorts:
 
     def __init__(self, running: Callable[[], Iterable[Container] | None], packets: PacketFilter | None) -> None:
         self._running, self._packets = running, packets
-        self._woken = asyncio.Event()
+        self._woken, self._doubtful = asyncio.Event(), True
+        self._applied: frozenset[HostPort] | None = None
         self._trouble = ""
 
     def changed(self) -> None:
-        """A container may have changed, or the engine its rules."""
+        """A container may have changed."""
+        self._woken.set()
+
+    def doubt(self) -> None:
+        """The rules themselves may have changed: look at them."""
+        self._doubtful = True
         self._woken.set()
 
     async def run(self) -> None:
         """Until cancelled; the rules stay, as the containers do."""
         while True:
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(AGAIN):
                     await self._woken.wait()
+            except TimeoutError:
+                self._doubtful = True
             await asyncio.sleep(GATHER)
             self._woken.clear()
             containers = self._running()
-            if self._packets is not None and containers is not None:
-                await self._apply(self._packets, containers)
+            if self._packets is None or containers is None:
+                continue
+            ports = wanted(containers)
+            if self._doubtful or ports != self._applied:
+                await self._apply(self._packets, ports)
 
-    async def _apply(self, packets: PacketFilter, containers: Iterable[Container]) -> None:
+    async def _apply(self, packets: PacketFilter, ports: frozenset[HostPort]) -> None:
+        self._doubtful, self._applied = False, None
         try:
-            await packets.apply(wanted(containers))
+            await packets.apply(ports)
         except KernelRefused as error:
             if str(error) != self._trouble:
                 log.warning("published ports pause while the container engine restarts: %s", error)
             self._trouble = str(error)
         else:
-            self._trouble = ""
+            self._trouble, self._applied = "", ports
 
 
 def wanted(containers: Iterable[Container]) -> frozenset[HostPort]:

@@ -190,7 +190,7 @@ class Runner:
                 if task_id in self._keepers:
                     self._keepers[task_id].saw(found.get(task_id), seen)
             self._listed = True
-            self._ports.changed()
+            self._ports.doubt()
             self._engine_back()
 
     def page(self) -> Page:

@@ -72,6 +72,16 @@ async def test_a_port_is_open_while_its_container_runs(house: House, packets: Pa
         assert packets.ports == set()
 
 
+async def test_what_does_not_concern_ports_costs_nothing(house: House, packets: Packets) -> None:
+    async with house.agent():
+        await run_it(house)
+        applied = packets.applied
+        for output in "abcde":
+            house.engine.set_health("t1", "healthy", output)
+            await asyncio.sleep(0.1)
+        assert packets.applied == applied
+
+
 async def test_it_stays_while_engine_or_agent_are_away(house: House, packets: Packets) -> None:
     async with house.agent():
         await run_it(house)
