@@ -27,6 +27,7 @@ from covey.model.clock import Clock
 from covey.model.errors import CoveyError
 from covey.model.session import ManagerAddress
 from covey.model.spec import Role
+from covey.network.kernel import IpTables, KernelRefused
 from covey.plan.pipeline import settle
 from covey.security import tls
 from covey.security.identity import Identity
@@ -84,6 +85,7 @@ class Member:
             clock=self._clock,
             callbacks=Callbacks(role_wanted=self._role_wanted, refused=self._refused),
             seeds=seeds,
+            packets=IpTables(),
         )
 
     # -- asking
@@ -187,7 +189,7 @@ class Member:
         await self._client.close()
 
     async def clear(self) -> None:
-        """Remove this node's containers from its engine."""
+        """Remove this node's containers from its engine, and what leads to their ports."""
         executor = DockerExecutor(self._owner, self._config.engine)
         try:
             for container in (await executor.containers()).values():
@@ -195,6 +197,10 @@ class Member:
                 await executor.remove(container.id)
         finally:
             await executor.close()
+        try:
+            await IpTables().clear()
+        except KernelRefused as error:
+            log.warning("the packet filter is left as it is: %s", error)
 
     # -- what the worker hears
 

@@ -28,7 +28,8 @@ class Container:
     """One container of ours as the engine shows it; ``task_id`` comes from its label.
 
     ``health`` is None without a health check, else ``starting``, ``healthy`` or ``unhealthy``; it outlives the
-    process.  ``health_output`` is what the last check printed.  ``ports`` are those the engine has open for it.
+    process.  ``health_output`` is what the last check printed.  ``ports`` are those the engine has open for it,
+    ``open_to_all`` those of them that lead from every IPv4 address of the host to its ``address``.
     ``started_at`` and ``finished_at`` are the engine's own words, to be compared for equality only.
     """
 
@@ -43,6 +44,8 @@ class Container:
     health: str | None = None
     health_output: str = ""
     ports: tuple[PortConfig, ...] = ()
+    open_to_all: tuple[PortConfig, ...] = ()
+    address: str = ""
     started_at: str = ""
     finished_at: str = ""
 

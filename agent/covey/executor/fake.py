@@ -116,7 +116,9 @@ class FakeExecutor:
             pid=1000 + int(container_id, 16),
             exit_code=None,
             health="starting" if wanted else None,
-            ports=self._open(container),
+            ports=(opened := self._open(container)),
+            open_to_all=opened,
+            address=f"172.17.0.{1 + int(container_id, 16)}",
             started_at=self._stamp(),
         )
 
@@ -173,6 +175,8 @@ class FakeExecutor:
             exit_code=code,
             oom_killed=oom,
             ports=(),
+            open_to_all=(),
+            address="",
             finished_at=self._stamp(),
         )
 

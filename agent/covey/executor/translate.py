@@ -128,6 +128,8 @@ def container(shown: Json) -> Container:
     state = shown["State"]
     exited = _STATES[state["Status"]] is ContainerState.EXITED
     health = state.get("Health") or {}
+    network = shown.get("NetworkSettings") or {}
+    bindings = network.get("Ports") or {}
     return Container(
         id=shown["Id"],
         task_id=shown["Config"]["Labels"][TASK_LABEL],
@@ -139,7 +141,9 @@ def container(shown: Json) -> Container:
         oom_killed=bool(state.get("OOMKilled")),
         health=_health_status(health),
         health_output=_last_output(health),
-        ports=_open_ports((shown.get("NetworkSettings") or {}).get("Ports") or {}),
+        ports=_open_ports(bindings),
+        open_to_all=_open_ports(_on_every_address(bindings)),
+        address=network.get("IPAddress") or "",
         started_at=state.get("StartedAt") or "",
         finished_at=state.get("FinishedAt") or "",
     )
@@ -168,6 +172,13 @@ def _open_ports(bindings: Mapping[str, list[Json] | None]) -> tuple[PortConfig, 
                 publish_mode="host",
             )
     return tuple(found[key] for key in sorted(found))
+
+
+def _on_every_address(bindings: Mapping[str, list[Json] | None]) -> dict[str, list[Json] | None]:
+    return {
+        key: [host for host in hosts or () if host.get("HostIp", "") in ("", "0.0.0.0")]  # noqa: S104 - read, not bound
+        for key, hosts in bindings.items()
+    }
 
 
 def description(info: Json, version: Json, agent_version: str) -> NodeDescription:

@@ -37,6 +37,15 @@ def decode(data: bytes, kind: Any) -> Any:
     return msgspec.msgpack.decode(data, type=kind, dec_hook=_from_wire)
 
 
+def learn(*kinds: Any) -> None:
+    """To be called while modules are loaded, for what more than one thread will decode.
+
+    msgspec looks into a type when it is first decoded, and crashes the process if another thread meets it half done.
+    """
+    for kind in kinds:
+        msgspec.msgpack.Decoder(kind, dec_hook=_from_wire)
+
+
 def to_plain(value: object) -> Any:
     """Dicts, lists and scalars with wire names; secrets are refused by raising, as they must not reach a person."""
     return msgspec.to_builtins(value)

@@ -46,6 +46,9 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
     requests: dict[str, tuple[int, str]]
 
 
+codec.learn(_Wire, _Head, *KINDS.values(), *_PLAIN_CHANGES.values())
+
+
 def encode_batch(batch: Batch) -> bytes:
     """One command of the log."""
     changes = tuple(_encode_change(change) for change in batch.changes)

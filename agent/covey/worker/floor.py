@@ -54,6 +54,7 @@ class Floor:
     """``heard`` and ``engine_error`` are the runner's to write; the keepers read them.
 
     ``engine_lost`` and ``changed`` tell the runner that the engine is silent, and that the book is out of date;
+    ``seen`` that a container may be another;
     ``expand`` fills in a task's placeholders, ``forget`` ends a keeper.
     """
 
@@ -63,6 +64,7 @@ class Floor:
     engine_lost: Callable[[str], None]
     changed: Callable[[], None]
     forget: Callable[[str], None]
+    seen: Callable[[], None]
     expand: Callable[[Task], Task]
     heard: bool = False
     engine_error: str = ""

@@ -41,6 +41,16 @@ class Keeper:
         self._failures, self._not_before = 0, 0.0
         self._wake = asyncio.Event()
 
+    @property
+    def container(self) -> Container | None:
+        """As last seen."""
+        return self._container
+
+    @property
+    def looked(self) -> bool:
+        """It is known whether there is a container."""
+        return self._container is not None or not self._stale
+
     def assign(self, task: Task | None) -> None:
         """What the managers want now; a status they know of and we do not is ours too."""
         self.task = task
@@ -77,6 +87,7 @@ class Keeper:
                 await self._settle()
             except Exception as error:  # noqa: BLE001 - it is on the task and in the log; other tasks must go on
                 self._defect(error)
+            self._floor.seen()
             if self._finished():
                 self._floor.forget(self.task_id)
                 return

@@ -11,15 +11,17 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from covey.executor.base import Executor
+from covey.executor.base import Container, Executor
 from covey.model.clock import Clock
 from covey.model.errors import EngineError
 from covey.model.objects import NodeDescription, Task, TaskStatus
 from covey.model.session import Assignments
 from covey.model.tasks import TaskState
+from covey.network.kernel import PacketFilter
 from covey.worker import template
 from covey.worker.book import Book, Page
 from covey.worker.floor import Floor
+from covey.worker.hostports import HostPorts
 from covey.worker.keeper import Keeper
 from covey.worker.outbox import Outbox
 
@@ -35,10 +37,19 @@ SAVE_PAUSE, SAVE_RETRY = 0.1, 5.0
 class Runner:
     """Holds what this node should run and makes it so.  ``engine_back`` is called whenever the engine (re)appears."""
 
-    def __init__(self, executor: Executor, book: Book, clock: Clock, engine_back: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        book: Book,
+        clock: Clock,
+        engine_back: Callable[[], None],
+        packets: PacketFilter | None = None,
+    ) -> None:
         self.outbox = Outbox()
         self.description: NodeDescription | None = None
         self._executor, self._book, self._engine_back = executor, book, engine_back
+        self._listed = False
+        self._ports = HostPorts(self._containers, packets)
         self._floor = Floor(
             executor=executor,
             clock=clock,
@@ -46,6 +57,7 @@ class Runner:
             engine_lost=self._engine_lost,
             changed=self.changed,
             forget=self._forget,
+            seen=self._ports.changed,
             expand=self._expand,
         )
         self._keepers: dict[str, Keeper] = {}
@@ -101,6 +113,7 @@ class Runner:
                 group.create_task(self._listen(), name="engine events")
                 group.create_task(self._list_again(), name="engine listing")
                 group.create_task(self._keep_saving(), name="worker book")
+                group.create_task(self._ports.run(), name="host ports")
         finally:
             self._group = None
             self._floor.pulls.cancel()
@@ -123,6 +136,12 @@ class Runner:
 
     def _assigned(self) -> Iterator[Keeper]:
         return (keeper for keeper in self._keepers.values() if keeper.task is not None)
+
+    def _containers(self) -> list[Container] | None:
+        """Those there are, as last seen; None as long as some may not have been seen in this run."""
+        if not self._listed or not all(keeper.looked for keeper in self._keepers.values()):
+            return None
+        return [keeper.container for keeper in self._keepers.values() if keeper.container]
 
     def _expand(self, task: Task) -> Task:
         return template.expand(task, self.description or NodeDescription())
@@ -170,6 +189,8 @@ class Runner:
             for task_id, seen in looks.items():
                 if task_id in self._keepers:
                     self._keepers[task_id].saw(found.get(task_id), seen)
+            self._listed = True
+            self._ports.doubt()
             self._engine_back()
 
     def page(self) -> Page:

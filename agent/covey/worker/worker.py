@@ -14,6 +14,7 @@ from covey.model.errors import EngineError
 from covey.model.objects import NodeDescription, TaskStatus
 from covey.model.session import Assignments, ManagerAddress
 from covey.model.spec import Role
+from covey.network.kernel import PacketFilter
 from covey.worker.book import Book
 from covey.worker.outbox import Outbox
 from covey.worker.parts import until_one_ends
@@ -38,10 +39,11 @@ class Callbacks:
 class Worker:
     """``run`` until ``stop``; neither touches a container.
 
-    ``seeds`` are managers to begin with, beside those the book remembers.  ``run`` raises BadState for a damaged book.
+    ``seeds`` are managers to begin with, beside those the book remembers.  ``packets`` keeps published ports
+    open while the engine restarts.  ``run`` raises BadState for a damaged book.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a worker needs of its surroundings
         self,
         *,
         executor: Executor,
@@ -50,10 +52,11 @@ class Worker:
         clock: Clock,
         callbacks: Callbacks,
         seeds: Iterable[ManagerAddress] = (),
+        packets: PacketFilter | None = None,
     ) -> None:
         self._executor, self._book, self._callbacks = executor, book, callbacks
         self._seeds = tuple(seeds)
-        self._runner = Runner(executor, book, clock, self._engine_back)
+        self._runner = Runner(executor, book, clock, self._engine_back, packets)
         self._sessions = Sessions(self, connector, clock, self._seeds)
         self._stop = asyncio.Event()
         self._kept: tuple[ManagerAddress, ...] = ()

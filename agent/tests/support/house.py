@@ -16,6 +16,7 @@ from virtual_time import VirtualClock, VirtualLoop
 from covey.executor.fake import FakeExecutor
 from covey.model.session import ManagerAddress
 from covey.model.spec import Role
+from covey.network.kernel import PacketFilter
 from covey.worker.book import Book
 from covey.worker.worker import Callbacks, Worker
 
@@ -45,6 +46,7 @@ class House:
     roles: list[Role] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     seeds: tuple[ManagerAddress, ...] = MANAGERS[:1]
+    packets: PacketFilter | None = None
 
     @property
     def book(self) -> Book:
@@ -60,6 +62,7 @@ class House:
                 clock=VirtualClock(),
                 callbacks=Callbacks(role_wanted=self.roles.append, refused=self.refusals.append),
                 seeds=self.seeds,
+                packets=self.packets,
             )
         )
 

@@ -101,6 +101,14 @@ def test_a_port_open_for_ipv4_and_ipv6_is_one_port() -> None:
     assert ports == (PortConfig(protocol="tcp", target_port=80, published_port=8080, publish_mode="host"),)
 
 
+def test_a_port_bound_to_one_address_of_the_host_is_not_open_to_all() -> None:
+    bindings = {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}], "53/udp": [{"HostIp": "", "HostPort": "53"}]}
+    found = translate.container({**shown(), "NetworkSettings": {"IPAddress": "172.17.0.2", "Ports": bindings}})
+    assert [port.target_port for port in found.ports] == [53, 80]
+    assert [port.target_port for port in found.open_to_all] == [53]
+    assert found.address == "172.17.0.2"
+
+
 def test_a_long_output_of_a_health_check_is_cut() -> None:
     container = translate.container(shown(Health={"Status": "unhealthy", "Log": [{"Output": "x" * 9999}]}))
     assert container.health == "unhealthy"
