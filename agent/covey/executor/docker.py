@@ -183,10 +183,7 @@ class DockerExecutor:
     def _connected(self) -> docker.APIClient:
         with self._connecting:
             if self._client is None:
-                _knock(self._url)
-                self._client = docker.APIClient(
-                    self._url, version="auto", timeout=ANSWER_TIMEOUT, max_pool_size=SHORT_CALLS
-                )
+                self._client = _connect(self._url)
             return self._client
 
     async def _call(self, function: Callable[[docker.APIClient], T], threads: Threads | None = None) -> T:
@@ -211,6 +208,7 @@ class _OnePool(UnixHTTPAdapter):
 
 
 def _connect(url: str) -> docker.APIClient:
+    _knock(url)
     client = docker.APIClient(url, version="auto", timeout=ANSWER_TIMEOUT)
     adapter = _OnePool(url.removeprefix("unix://"), ANSWER_TIMEOUT, max_pool_size=SHORT_CALLS + LONG_CALLS)
     client.mount("http+docker://", adapter)
