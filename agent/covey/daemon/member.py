@@ -117,16 +117,26 @@ class Member:
 
     async def start(self) -> None:
         """Start every part; what takes a while goes on in the background."""
-        if self.who.role is Role.MANAGER:
+        if self.who.role is Role.MANAGER and self._places.raft.exists():
             await self._start_manager()
+        elif self.who.role is Role.MANAGER:
+            self._run("first start as manager", self._first_start(), endless=False)
         self._run("worker", self._worker.run())
 
+    async def _first_start(self) -> None:
+        """Learn who votes, from whichever manager answers first, however long that takes; then start."""
+        while True:
+            known = [m.addr for m in (*self._places.first_managers(), *self.managers())]
+            try:
+                members = await try_each(known, self._client.raft_members)
+                break
+            except CoveyError as error:
+                log.warning("this manager cannot start yet: %s", error)
+                await asyncio.sleep(RETRY)
+        await asyncio.to_thread(prepare_join, self._places.raft, self.who.node_id, members)
+        await self._start_manager()
+
     async def _start_manager(self) -> None:
-        fresh = not self._places.raft.exists()
-        if fresh:
-            addresses_ = [m.addr for m in self._places.first_managers()]
-            members = await try_each(addresses_, self._client.raft_members)
-            await asyncio.to_thread(prepare_join, self._places.raft, self.who.node_id, members)
         raft = self._config.raft_listen_addr
         store = open_store(self.who, self._places.raft, self._settings.advertise, raft, lambda: self.who)
         await store.start()
