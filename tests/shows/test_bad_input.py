@@ -30,6 +30,7 @@ COVEY = f"docker -H unix://{SOCKET}"
 def outsider(lab: Lab, artifact: Artifact, registry: Registry) -> Iterator[Host]:
     lab.fresh(["outsider"], "docker")
     Cluster(lab, artifact, ["outsider"], ["outsider"], registry).play(AGENT_ONLY)
+    lab.host("outsider").allow_restarts("docker")
     yield lab.host("outsider")
     lab.remove(["outsider"])
 

@@ -46,6 +46,7 @@ class Engine:
 def engine(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An engine with live-restore and the lab's images, its socket brought here by ssh."""
     [host] = lab.up(["engine"], "docker")
+    host.allow_restarts("docker")
     host.load(archive(lab.places))
     socket = tmp_path_factory.mktemp("engine") / "docker.sock"
     apart = ["-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes"]

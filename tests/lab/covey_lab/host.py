@@ -163,6 +163,12 @@ class Host:
         """Give the host's engine the images of a `docker save` file."""
         self.docker("load", "-q", stdin=image.read_bytes())
 
+    def allow_restarts(self, unit: str) -> None:
+        """Lift systemd's limit on how often a unit may start in a minute, which a quick test runs into."""
+        directory = f"/etc/systemd/system/{unit}.service.d"
+        limit = f"printf '[Unit]\\nStartLimitIntervalSec=0\\n' > {directory}/lab.conf"
+        self.ssh(f"mkdir -p {directory} && {limit} && systemctl daemon-reload")
+
     # -- trouble -------------------------------------------------------------------------------------------------
 
     def pause(self, unit: str | None = None) -> None:
