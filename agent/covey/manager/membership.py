@@ -15,7 +15,7 @@ import msgspec
 
 from covey.model.changes import Batch, Update
 from covey.model.clock import Clock
-from covey.model.errors import Conflict, FailedPrecondition, Forbidden, NotLeader, Unavailable
+from covey.model.errors import Conflict, FailedPrecondition, Forbidden, NotFound, NotLeader, Unavailable
 from covey.model.objects import Node
 from covey.model.spec import Role
 from covey.store.base import Store
@@ -80,8 +80,8 @@ class Membership:
             batch = Batch(self._clock.new_id(), self._clock.now(), (Update(changed),))
             try:
                 await self._store.propose(batch, WRITE_TIMEOUT)
-            except Conflict:
-                continue  # somebody else changed the node meanwhile: read it again
+            except (Conflict, NotFound):
+                continue  # somebody else changed or removed the node meanwhile: read it again
 
 
 def _wanted(node: Node | None) -> bool:
