@@ -45,7 +45,7 @@ demo-down: lab-tools  ## take the demo down again
 	@python3 tools/demo down
 
 clean:  ## what was built here; caches stay
-	rm -rf build dist roles/agent/files/*.whl
+	rm -rf build dist roles/agent/files/*.whl CHANGELOG.rst
 
 print-bin:
 	@echo $(BIN)
