@@ -100,6 +100,13 @@ class CompleteRequest(Wire, kw_only=True):
     listen_addr: str = ""
 
 
+class BackupRequest(Wire, kw_only=True):
+    """``POST /covey/v1/cluster/backup``: the state at ``index`` or later, sealed under the passphrase."""
+
+    passphrase: Secret
+    index: int = 0
+
+
 class DeclareService(Wire, kw_only=True):
     """``POST /covey/v1/services/declare``; ``force_update`` replaces the tasks even if nothing else changes."""
 

@@ -37,6 +37,7 @@ class Call:
     node: NodeLife
     engine: Engine
     known: LastKnown
+    clock: Clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class ControlApi:
     async def _handle(self, request: Request) -> Response:
         route, args = _found(request)
         if route.anywhere is not None:
-            return await route.anywhere(Call(request, args, self._node, self._engine, self._known))
+            return await route.anywhere(Call(request, args, self._node, self._engine, self._known, self._clock))
         managing = self._node.managing()
         if managing is None:
             raise NotInCluster(self._why_not())

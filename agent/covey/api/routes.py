@@ -10,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from covey.api import convergence, declare, local, nodes, notbuilt, services, swarm
+from covey.api import cluster, convergence, declare, local, nodes, notbuilt, services, swarm
 from covey.api.call import Call, ManagerCall
 from covey.api.http import Response
 
@@ -87,6 +87,8 @@ ROUTES = (
     Route("POST", "/covey/v1/join/request", anywhere=local.request_join),
     Route("POST", "/covey/v1/join/complete", anywhere=local.complete_join),
     Route("POST", "/covey/v1/join/admit", leader=declare.admit),
+    Route("GET", "/covey/v1/cluster/index", leader=cluster.index),
+    Route("POST", "/covey/v1/cluster/backup", anywhere=cluster.backup),
     Route("POST", "/covey/v1/services/declare", leader=declare.services),
     Route("POST", "/covey/v1/nodes/{id}/declare", leader=declare.nodes),
     Route("GET", "/covey/v1/services/{id}/convergence", leader=convergence.services),

@@ -1,44 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`covey status`: what this host is of a cluster, in words; exit 0 if it is active, 1 if not, 2 if nobody answers."""
+"""`covey`: `covey status` says what this host is of a cluster, `covey cluster` handles the cluster as a whole.
+
+Exit status: 0 when it is done (for `status`: this host is active), 1 when not, 2 when the agent does not answer.
+"""
 
 from __future__ import annotations
 
 import argparse
 import http.client
-import json
-import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import covey
-
-DEFAULT_SOCKET = "/run/covey/covey.sock"
-TIMEOUT = 10.0
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("covey", timeout=TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        """Open the socket instead of dialling a host."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-def fetch(path: str, target: str) -> Any:
-    """The JSON answer of the agent behind the socket at ``path``; OSError if there is none."""
-    connection = _Connection(path)
-    try:
-        connection.request("GET", target)
-        return json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
+from covey.cli import cluster
+from covey.cli.agent import DEFAULT_SOCKET, Agent, CallFailed
 
 
 def describe(status: Mapping[str, Any]) -> Iterator[str]:
@@ -56,22 +32,32 @@ def describe(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"error      {status['Error']}"
 
 
+def show_status(_wanted: argparse.Namespace, agent: Agent) -> int:
+    """``covey status``."""
+    status = agent.get("/covey/v1/status")
+    print("\n".join(describe(status)))  # noqa: T201 - a command line speaks to a person
+    return 0 if status["State"] == "active" else 1
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the process's exit status."""
     parser = argparse.ArgumentParser(prog="covey", description=__doc__)
     parser.add_argument("--version", action="version", version=covey.__version__)
     parser.add_argument("--socket", default=DEFAULT_SOCKET, help=f"the agent's control socket ({DEFAULT_SOCKET})")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("status", help="what this host is of a cluster")
+    commands.add_parser("status", help="what this host is of a cluster").set_defaults(run=show_status)
+    cluster.add_commands(commands)
     wanted = parser.parse_args(arguments)
     try:
-        status = fetch(wanted.socket, "/covey/v1/status")
-    except OSError as error:
-        print(  # noqa: T201 - a command line speaks to a person
-            f"covey: the agent does not answer on {wanted.socket}: {error.strerror or error}; "
-            "see `systemctl status covey`, and run this as root or in the group covey",
-            file=sys.stderr,
-        )
-        return 2
-    print("\n".join(describe(status)))  # noqa: T201
-    return 0 if status["State"] == "active" else 1
+        return int(wanted.run(wanted, Agent(wanted.socket)))
+    except (cluster.Mistake, CallFailed) as refusal:
+        return _fail(str(refusal), 1)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        hint = "see `systemctl status covey`, and run this as root or in the group covey"
+        return _fail(f"the agent does not answer on {wanted.socket}: {reason}; {hint}", 2)
+
+
+def _fail(text: str, status: int) -> int:
+    print(f"covey: {text}", file=sys.stderr)  # noqa: T201 - a command line speaks to a person
+    return status

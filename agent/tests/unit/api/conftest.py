@@ -11,8 +11,9 @@ from virtual_time import VirtualLoop
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, type[asyncio.AbstractEventLoop]]:
-    """The front's tests wait for real sockets."""
-    return {"real": asyncio.SelectorEventLoop} if "front" in item.path.parts else {"virtual": VirtualLoop}
+    """The front's tests wait for real sockets, those of backups for a real thread."""
+    real = "front" in item.path.parts or item.path.name == "test_cluster.py"
+    return {"real": asyncio.SelectorEventLoop} if real else {"virtual": VirtualLoop}
 
 
 @pytest.fixture

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`covey cluster ...`: the cluster's state out of a manager, as one sealed file."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from covey.cli.agent import Agent
+from covey.model.errors import InvalidArgument
+from covey.store import backup as file
+
+#: Seconds between two pieces of an answer; the first comes after the key was derived from the passphrase.
+PATIENCE = 60.0
+
+Run = Callable[[argparse.Namespace, Agent], int]
+
+
+class Mistake(Exception):
+    """What was asked for cannot be done as it was asked; the text says why and what to do."""
+
+
+def add_commands(commands: Any) -> None:
+    """``covey cluster`` and what is below it; each sets ``run``."""
+    cluster = commands.add_parser("cluster", help="back up the whole cluster")
+    below = cluster.add_subparsers(required=True, metavar="COMMAND")
+    _add_backup(below)
+    inspecting = below.add_parser("inspect", help="what a backup file says it is; needs no passphrase and no agent")
+    inspecting.add_argument("file", type=Path, metavar="FILE")
+    inspecting.set_defaults(run=inspect)
+
+
+def _add_backup(below: Any) -> None:
+    making = below.add_parser("backup", help="write the cluster's state into one encrypted file")
+    making.add_argument("file", type=Path, metavar="FILE")
+    making.add_argument("--force", action="store_true", help="replace FILE if it is there")
+    making.add_argument(
+        "--local", action="store_true", help="what this manager knows, without asking whether it is the newest"
+    )
+    _add_passphrase(making)
+    making.set_defaults(run=backup)
+
+
+def _add_passphrase(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--passphrase-file",
+        metavar="FILE",
+        help="the passphrase is the first line of FILE, or of the standard input with -; without it you are asked",
+    )
+
+
+def backup(wanted: argparse.Namespace, agent: Agent) -> int:
+    """Write the file; it is there whole or not at all."""
+    target: Path = wanted.file
+    if target.exists() and not wanted.force:
+        raise Mistake(f"{target} is there already: choose another name, or replace it with --force")
+    passphrase = _passphrase(wanted.passphrase_file, twice=True)
+    index = 0 if wanted.local else agent.get("/covey/v1/cluster/index")["Index"]
+    body = json.dumps({"Passphrase": passphrase, "Index": index}).encode()
+    save(target, agent.stream("POST", "/covey/v1/cluster/backup", body, PATIENCE), replace=wanted.force)
+    return inspect(wanted, agent)
+
+
+def inspect(wanted: argparse.Namespace, _agent: Agent) -> int:
+    """Say what a backup is."""
+    try:
+        with wanted.file.open("rb") as opened:
+            about = file.read_about(opened)
+    except InvalidArgument as refusal:
+        raise Mistake(f"{wanted.file}: {refusal}") from refusal
+    except OSError as error:
+        raise Mistake(f"{wanted.file} cannot be read: {error.strerror}") from error
+    _say(f"file       {wanted.file}")
+    _say(f"cluster    {about.cluster_id}")
+    _say(f"index      {about.index}")
+    _say(f"taken      {about.taken_at}")
+    _say(f"release    {about.release}")
+    return 0
+
+
+def save(target: Path, pieces: Iterable[bytes], *, replace: bool) -> None:
+    """Make ``target`` (mode 0600), durably; what was there stays unless ``replace``, and until the new one is whole."""
+    fresh = target.with_name(f".{target.name}.{os.getpid()}.new")
+    try:
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as out:
+            for piece in pieces:
+                out.write(piece)
+            out.flush()
+            os.fsync(out.fileno())
+        if replace:
+            fresh.replace(target)
+        else:
+            os.link(fresh, target)  # unlike a rename, it fails where somebody made the file meanwhile
+        _sync(target.parent)
+    except FileExistsError as error:
+        raise Mistake(f"{error.filename2 or error.filename} is there already; nothing was written") from error
+    except OSError as error:
+        if error.filename is None:
+            raise  # the connection's, not the file's
+        raise Mistake(f"{target} cannot be written: {error.strerror}") from error
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _passphrase(source: str | None, *, twice: bool) -> str:
+    """From a file, a pipe or a person; never from arguments or the environment, which others can read."""
+    if source == "-":
+        return sys.stdin.readline().rstrip("\r\n")
+    if source is not None:
+        try:
+            return Path(source).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Mistake(f"the passphrase cannot be read from {source}: {error}") from error
+    if not sys.stdin.isatty():
+        raise Mistake("there is nobody to ask for the passphrase: give --passphrase-file FILE, or - and pipe it in")
+    passphrase = getpass.getpass("Passphrase of the backup: ")
+    if twice and getpass.getpass("The same again: ") != passphrase:
+        raise Mistake("these were two different passphrases; nothing was written")
+    return passphrase
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201 - a command line speaks to a person

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`covey cluster`: files that are there whole or not at all, and passphrases from where nobody can see them."""
+
+import io
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingUnixStreamServer
+from threading import Thread
+from typing import Any, ClassVar
+
+import pytest
+from builders import view
+
+from covey.cli import main as room
+from covey.model.objects import Cluster
+from covey.model.secret import Secret
+from covey.store import backup
+
+PASSPHRASE = "correct horse battery"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """An agent that answers what the test says."""
+
+    protocol_version = "HTTP/1.1"
+    answers: ClassVar[dict[str, Callable[[bytes], tuple[int, bytes, int]]]] = {}
+    asked: ClassVar[list[tuple[str, Any]]] = []
+
+    def do_GET(self) -> None:
+        self._answer(b"")
+
+    def do_POST(self) -> None:
+        self._answer(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def _answer(self, body: bytes) -> None:
+        self.asked.append((self.path, body))
+        status, data, announced = self.answers[self.path](body)
+        self.send_response(status)
+        self.send_header("Content-Length", str(announced))
+        self.end_headers()
+        self.wfile.write(data)
+        self.close_connection = True
+
+    def address_string(self) -> str:
+        return "test"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[type[Handler]]:
+    Handler.answers, Handler.asked = {}, []
+    with ThreadingUnixStreamServer(str(tmp_path / "covey.sock"), Handler) as server:
+        server.daemon_threads = True
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield Handler
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup, "_SCRYPT", {"n": 2, "r": 8, "p": 1})
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    def run(*words: str, stdin: str = PASSPHRASE + "\n") -> int:
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        return room.main(["--socket", str(tmp_path / "covey.sock"), "cluster", *words])
+
+    return run
+
+
+def sealed() -> bytes:
+    state = view(Cluster(id="c1"), index=42)
+    return b"".join(backup.write(state, "2026-11-26T03:12:00Z", "0.1.0", Secret(PASSPHRASE.encode()), os.urandom))
+
+
+def whole(data: bytes) -> Callable[[bytes], tuple[int, bytes, int]]:
+    return lambda _: (200, data, len(data))
+
+
+def backs_up(agent: type[Handler], answer: Callable[[bytes], tuple[int, bytes, int]]) -> None:
+    agent.answers = {"/covey/v1/cluster/index": whole(b'{"Index": 42}'), "/covey/v1/cluster/backup": answer}
+
+
+def test_a_backup_is_written_for_its_owner_alone(agent, run, tmp_path, capsys):
+    data = sealed()
+    backs_up(agent, whole(data))
+    file = tmp_path / "cluster.backup"
+    assert run("backup", str(file), "--passphrase-file", "-") == 0
+    assert file.read_bytes() == data
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert json.loads(agent.asked[1][1]) == {"Passphrase": PASSPHRASE, "Index": 42}
+    assert "cluster    c1\nindex      42\ntaken      2026-11-26T03:12:00Z\n" in capsys.readouterr().out
+
+
+def test_local_asks_nobody_how_far_the_state_is(agent, run, tmp_path):
+    backs_up(agent, whole(sealed()))
+    assert run("backup", str(tmp_path / "b"), "--local", "--passphrase-file", "-") == 0
+    assert [path for path, _ in agent.asked] == ["/covey/v1/cluster/backup"]
+
+
+def test_the_passphrase_is_the_first_line_of_a_file(agent, run, tmp_path):
+    backs_up(agent, whole(sealed()))
+    secret = tmp_path / "passphrase"
+    secret.write_text(PASSPHRASE + "\r\nnot this\n")
+    assert run("backup", str(tmp_path / "b"), "--passphrase-file", str(secret)) == 0
+    assert json.loads(agent.asked[1][1])["Passphrase"] == PASSPHRASE
+
+
+def test_what_is_there_stays_unless_forced(agent, run, tmp_path, capsys):
+    backs_up(agent, whole(sealed()))
+    file = tmp_path / "b"
+    file.write_text("precious")
+    assert run("backup", str(file), "--passphrase-file", "-") == 1
+    assert "--force" in capsys.readouterr().err
+    assert file.read_text() == "precious"
+    assert run("backup", str(file), "--force", "--passphrase-file", "-") == 0
+    assert file.read_bytes().startswith(b"covey backup")
+
+
+def left(tmp_path: Path) -> set[str]:
+    return {path.name for path in tmp_path.iterdir()} - {"covey.sock"}
+
+
+def test_an_answer_that_breaks_off_leaves_nothing(agent, run, tmp_path, capsys):
+    backs_up(agent, lambda _: (200, sealed()[:-5], len(sealed())))
+    assert run("backup", str(tmp_path / "b"), "--passphrase-file", "-") == 2
+    assert left(tmp_path) == set()
+
+
+def test_the_agents_refusal_is_told_in_its_words(agent, run, tmp_path, capsys):
+    refusal = b'{"message": "no majority"}'
+    backs_up(agent, lambda _: (503, refusal, len(refusal)))
+    assert run("backup", str(tmp_path / "b"), "--passphrase-file", "-") == 1
+    assert capsys.readouterr().err == "covey: no majority\n"
+    assert left(tmp_path) == set()
+
+
+def test_nobody_to_ask_for_a_passphrase(run, tmp_path, capsys):
+    assert run("backup", str(tmp_path / "b")) == 1
+    assert "--passphrase-file" in capsys.readouterr().err
+
+
+def test_a_directory_that_is_not_there_is_named(agent, run, tmp_path, capsys):
+    backs_up(agent, whole(sealed()))
+    assert run("backup", str(tmp_path / "nowhere" / "b"), "--passphrase-file", "-") == 1
+    assert "nowhere/b cannot be written: No such file" in capsys.readouterr().err
+
+
+def test_inspect_says_what_a_file_is(run, tmp_path, capsys):
+    file = tmp_path / "b"
+    file.write_bytes(sealed())
+    assert run("inspect", str(file)) == 0
+    assert "cluster    c1" in capsys.readouterr().out
+    file.write_bytes(b"something else")
+    assert run("inspect", str(file)) == 1
+    assert "no backup of Covey" in capsys.readouterr().err
