@@ -6,5 +6,6 @@ class FAIL_REASON:
 class SyncObjConf:
     appendEntriesPeriod: float
     leaderFallbackTimeout: float
+    raftMinTimeout: float
     def __init__(self, **kwargs: object) -> None: ...
     def validate(self) -> None: ...

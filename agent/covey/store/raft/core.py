@@ -18,13 +18,15 @@ from typing import Any
 import pysyncobj.syncobj as library
 from pysyncobj.config import FAIL_REASON
 from pysyncobj.node import Node
-from pysyncobj.syncobj import VERSION, SyncObj
+from pysyncobj.syncobj import VERSION
 
 from covey.store.raft.compaction import Compaction, Policy
+from covey.store.raft.election import Electing
 from covey.store.raft.log import Log
 from covey.store.raft.machine import Machine
 from covey.store.raft.membership import REGULAR, Change, decode_change, members_after
 from covey.store.raft.outbox import Network, Outbox
+from covey.store.raft.prevote import Canvass
 from covey.store.raft.shim import Follower, Progress, on_append, on_chunk
 from covey.store.raft.snapshot import Mark, Snapshots
 from covey.store.raft.streams import Incoming, Outgoing
@@ -36,9 +38,6 @@ from covey.store.raft.wire import (
     Append,
     Beat,
     Chunk,
-    RequestVote,
-    TimeoutNow,
-    Vote,
 )
 
 if VERSION != "0.3.17":
@@ -71,7 +70,7 @@ class _NoPoller:
         """Nothing."""
 
 
-class Core(SyncObj):
+class Core(Electing):
     """One member's Raft."""
 
     def __init__(  # noqa: PLR0913 - the parts of a core are these
@@ -97,6 +96,7 @@ class Core(SyncObj):
         self.progress: dict[str, Progress] = {}
         self.acknowledged: dict[str, int] = {}
         self.proposals: list[Proposal] = []
+        self.canvass, self._heard_at = Canvass(), 0.0
         self._peers = dict(peers)
         mark = snapshots.mark
         self.applied_members: dict[str, str] = dict(mark.members) if mark else {}
@@ -132,11 +132,6 @@ class Core(SyncObj):
         node = self._SyncObj__raftLeader
         return node.id if node is not None else None
 
-    @property
-    def voters(self) -> frozenset[str]:
-        """The members that count towards a majority, this node included."""
-        return frozenset({self.selfNode.id, *(node.id for node in self.otherNodes)})
-
     def reachable(self) -> frozenset[str]:
         """The members that answered this leader lately, itself included."""
         horizon = library.monotonicTime() - self.conf.leaderFallbackTimeout
@@ -161,7 +156,7 @@ class Core(SyncObj):
         node = Node(node_id)
         match message:
             case Append() | Chunk() | Beat() if message.term < self.raftCurrentTerm:
-                return
+                self.network.post(node_id, Ack(self.raftCurrentTerm, message.seq, 0, False, False))
             case Append():
                 self.outbox.heard(node_id, message.seq)
                 verdict = on_append(self._standing(), message)
@@ -174,13 +169,8 @@ class Core(SyncObj):
                 self._deliver(node, Beat(message.term, min(message.commit, self.raftCommitIndex), message.seq))
             case Ack():
                 self._receive_ack(node, message)
-            case RequestVote(term, index, last_term):
-                body = {"type": "request_vote", "term": term, "last_log_index": index, "last_log_term": last_term}
-                self.outbox._onMessageReceived(node, body)
-            case Vote(term):
-                self.outbox._onMessageReceived(node, {"type": "response_vote", "term": term})
-            case TimeoutNow(term):
-                self.outbox._onMessageReceived(node, {"type": "timeout_now", "term": term})
+            case _:
+                self._campaign(node, message)
 
     def connected(self, node_id: str) -> None:
         """There is a way to that member."""
@@ -203,6 +193,7 @@ class Core(SyncObj):
                 "entries": message.entries,
             }
         self.outbox._onMessageReceived(node, body)
+        self._heard_leader()
 
     def _answer(self, node_id: str, ack: Ack | None) -> None:
         if ack is None:
@@ -240,6 +231,9 @@ class Core(SyncObj):
     def _receive_ack(self, node: Node, ack: Ack) -> None:
         progress = self.progress.setdefault(node.id, Progress())
         if node not in self._SyncObj__otherNodes or not self._isLeader():
+            return
+        if ack.term > self.raftCurrentTerm:
+            self._catch_up(ack.term)
             return
         if not progress.accepts(ack, self.raftCurrentTerm, self.outbox.seq):
             return
@@ -345,10 +339,6 @@ class Core(SyncObj):
         return True
 
     # -- what pysyncobj calls instead of its own
-
-    def _SyncObj__connectedToAnyone(self) -> bool:
-        """Who is not (yet) a voter does not stand for election."""
-        return self.selfNode.id in self.configuration and super()._SyncObj__connectedToAnyone()
 
     def _SyncObj__onBecomeLeader(self) -> None:
         self.progress.clear()

@@ -12,7 +12,8 @@ import msgspec
 
 from covey.store.raft.journal import Entry
 
-PROTOCOL = 1
+#: 2 brought pre-vote.  All managers of a cluster speak the same; another is refused with both numbers.
+PROTOCOL = 2
 #: A batch of entries, the largest entry and their wrapping fit; anything longer is not ours.
 MAX_FRAME = 8 << 20
 BATCH_BYTES = 4 << 20
@@ -44,6 +45,23 @@ class Vote(Message, frozen=True, tag="voted"):
     """The vote of ``term`` is given."""
 
     term: int
+
+
+class PreVote(Message, frozen=True, tag="ask"):
+    """A member asks whether it would get votes in ``term``; ``round`` is named in the answer."""
+
+    term: int
+    round: int
+    last_index: int
+    last_term: int
+
+
+class PreVoted(Message, frozen=True, tag="told"):
+    """Whether it would, as far as the speaker is concerned, whose own term is ``term``.  Binds nobody."""
+
+    term: int
+    round: int
+    granted: bool
 
 
 class TimeoutNow(Message, frozen=True, tag="lead"):
@@ -87,7 +105,8 @@ class Beat(Message, frozen=True, tag="beat"):
 class Ack(Message, frozen=True, tag="ack"):
     """A follower's answer: it holds everything before ``next_index`` (success), or wants that next (reset), or neither.
 
-    ``term`` is the follower's, ``seq`` that of the newest message of this leader it has seen.
+    ``term`` is the follower's, and ends the leadership if it is later; ``seq`` is that of the newest message of this
+    leader it has seen.
     """
 
     term: int
@@ -97,7 +116,7 @@ class Ack(Message, frozen=True, tag="ack"):
     success: bool
 
 
-AnyMessage = Hello | RequestVote | Vote | TimeoutNow | Append | Chunk | Beat | Ack
+AnyMessage = Hello | RequestVote | Vote | PreVote | PreVoted | TimeoutNow | Append | Chunk | Beat | Ack
 
 _decode = msgspec.msgpack.Decoder(AnyMessage).decode
 _encode = msgspec.msgpack.Encoder().encode

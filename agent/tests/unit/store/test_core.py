@@ -168,9 +168,10 @@ def test_a_vote_is_on_the_disk_before_it_is_given(tmp_path, follower):
     again.crash()
 
 
-def test_messages_of_a_past_term_change_nothing(follower):
+def test_messages_of_a_past_term_change_nothing_but_their_sender_learns_the_term(follower):
     follower.hears("leader", append(1, 5, 1, 1, term=3))
-    assert follower.hears("rival", append(1, 2, 5, 1, term=2), Beat(2, 5, 2)) == []
+    later = [Ack(3, 1, 0, False, False), Ack(3, 2, 0, False, False)]
+    assert follower.hears("rival", append(1, 2, 5, 1, term=2), Beat(2, 5, 2)) == later
     assert follower.disk.log.last == 5
     assert follower.core.raftCommitIndex == 1
 

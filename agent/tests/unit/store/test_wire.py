@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from covey.store.raft.wire import (
     MAX_FRAME,
+    PROTOCOL,
     Ack,
     Append,
     Beat,
@@ -16,6 +17,8 @@ from covey.store.raft.wire import (
     Frames,
     Hello,
     Malformed,
+    PreVote,
+    PreVoted,
     RequestVote,
     TimeoutNow,
     Vote,
@@ -26,6 +29,8 @@ ALL = [
     Hello("10.0.0.1:2378", b"session!"),
     RequestVote(3, 10, 2),
     Vote(3),
+    PreVote(4, 7, 10, 2),
+    PreVoted(3, 7, True),
     TimeoutNow(3),
     Append(3, 9, 77, 10, 2, [(b"\x00one", 11, 3), (b"\x00two", 12, 3)]),
     Append(3, 9, 77, 10, 2, []),
@@ -64,11 +69,11 @@ def test_an_oversized_frame_is_refused_before_it_is_awaited():
 
 
 def test_another_protocol_is_named():
-    with pytest.raises(Malformed, match="protocol 2; this release speaks 1"):
-        Frames().feed(struct.pack("<IB", 5, 2))
+    with pytest.raises(Malformed, match="protocol 9; this release speaks 2"):
+        Frames().feed(struct.pack("<IB", 5, 9))
 
 
 def test_a_message_of_wrong_types_is_refused():
     body = b"\x92\xa4vote\xa3one"
     with pytest.raises(Malformed, match="not a message"):
-        Frames().feed(struct.pack("<IB", len(body) + 1, 1) + body)
+        Frames().feed(struct.pack("<IB", len(body) + 1, PROTOCOL) + body)
