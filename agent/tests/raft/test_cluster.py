@@ -228,7 +228,7 @@ async def test_a_directory_without_state_is_not_started(cluster):
     member.store = None
 
 
-@pytest.mark.parametrize("name", ["journal", "hard", "dek", "kek"])
+@pytest.mark.parametrize("name", ["journal-0000000001", "hard", "dek", "kek"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "half", "foreign"])
 async def test_a_damaged_directory_is_refused_and_left_as_it_is(calm, name, damage):
     member = await calm.found()
@@ -251,7 +251,7 @@ async def test_a_damaged_directory_is_refused_and_left_as_it_is(calm, name, dama
 async def test_a_disk_that_fails_stops_the_store_with_a_reason(calm):
     member = await calm.found()
     await calm.write("kept")
-    file = member.store._engine._disk.log._file
+    file = member.store._engine._disk.log._journal
 
     class Full:
         def write(self, fd, data):

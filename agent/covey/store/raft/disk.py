@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A manager's Raft directory as a whole: what must be there together, and what is refused.  Deletes nothing.
 
-lock      held by the one process that uses the directory
-kek dek   the keys              hard      term, vote, commit index
-journal   the log               snapshot  the state at some index
-peers     addresses last heard, a hint and no secret
+lock       held by the one process that uses the directory
+kek dek    the keys              hard      term, vote, commit index
+journal-N  the log               snapshot  the state at some index
+peers      addresses last heard, a hint and no secret
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import msgspec
 
 from covey.model.errors import BadState
 from covey.store.raft.files import Files, RealFiles, lock_directory, write_atomically
-from covey.store.raft.journal import Entry, JournalFile
+from covey.store.raft.journal import SEGMENT_BYTES, Journal, segments_in
+from covey.store.raft.keyring import KeyRing
 from covey.store.raft.log import HardState, Log
-from covey.store.raft.seal import Entropy, KeyRing
+from covey.store.raft.seal import KEY_ID_SIZE, Entropy
+from covey.store.raft.segment import REJOIN, Entry
 from covey.store.raft.snapshot import Snapshots
 
 
@@ -34,10 +36,15 @@ class Disk:
     """An opened directory; ``close`` lets go of it."""
 
     def __init__(
-        self, directory: Path, node_id: str, files: Files | None = None, entropy: Entropy = os.urandom
+        self,
+        directory: Path,
+        node_id: str,
+        files: Files | None = None,
+        entropy: Entropy = os.urandom,
+        segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         self.directory, self._node_id = directory, node_id
-        self._files, self._entropy = files or RealFiles(), entropy
+        self._files, self._entropy, self._segment_bytes = files or RealFiles(), entropy, segment_bytes
         self._keys = KeyRing(directory, self._files, entropy)
         self._lock = -1
         self.log: Log
@@ -57,27 +64,58 @@ class Disk:
             raise
 
     def _open(self, initial: list[Entry] | None) -> bool:
-        journal, hard, snapshot = (self.directory / name for name in ("journal", "hard", "snapshot"))
-        present = [path.name for path in (journal, hard, snapshot) if path.exists()]
+        self._refuse_former()
+        hard, snapshot = self.directory / "hard", self.directory / "snapshot"
+        segments = segments_in(self.directory)
+        present = [path.name for path in (*segments[:1], hard, snapshot) if path.exists()]
         if initial is None and not present:
             raise BadState(f"{self.directory} holds no Raft state; this node has to form or join a cluster first")
-        key = self._keys.open() if present or self._keys.exists() else self._keys.create()
-        state = HardState(hard, key, self._files, self._entropy)
-        self.log = Log(JournalFile(journal, key, self._files, self._entropy), state, self._node_id)
-        self.snapshots = Snapshots(self.directory, key, self._files, self._entropy)
-        if not journal.exists() and not snapshot.exists() and state.untouched():
+        # What is seen here may be of a process that ended before the names were on the disk.
+        self._files.sync_names(self.directory)
+        if present or self._keys.exists():
+            self._keys.open()
+        else:
+            self._keys.create()
+        keys = self._keys.keys
+        self._hard = HardState(hard, keys, self._files, self._entropy)
+        self._journal = Journal(self.directory, keys, self._files, self._entropy, self._segment_bytes)
+        self.log = Log(self._journal, self._hard, self._node_id, self._retire_keys)
+        self.snapshots = Snapshots(self.directory, keys, self._files, self._entropy)
+        if not segments and not snapshot.exists() and self._hard.untouched():
             self.log.create(initial or [])
             return True
-        for path in (hard, journal):
-            if not path.exists():
-                raise BadState(
-                    f"{path} is missing although {', '.join(present)} is there; nothing was deleted; restore it, or "
-                    "remove this manager from the cluster and join it anew"
-                )
+        for path, there in ((hard, hard.exists()), (self.directory / "journal-*", bool(segments))):
+            if not there:
+                raise BadState(f"{path} is missing although {', '.join(present)} is there; {REJOIN}")
         self.log.load()
         self.chunks = self.snapshots.load()
         self._align()
+        if self._journal.stamp[:KEY_ID_SIZE] != keys.ids()[-1]:
+            self.log.reseal()
         return False
+
+    def _refuse_former(self) -> None:
+        path = self.directory / "journal"
+        if path.exists():
+            raise BadState(
+                f"{path} is of an earlier format, the whole journal in one file, which this release does not read; "
+                "nothing was changed; move the directory away, remove this manager from the cluster and join it anew"
+            )
+
+    def rotate_key(self) -> None:
+        """A new data key for every file from now on; the old one goes when compaction has taken the last of its files.
+
+        May be interrupted anywhere: the next ``open`` goes on with it.
+        """
+        self._keys.rotate()
+        self.log.reseal()
+
+    def _retire_keys(self) -> None:
+        if len(self._keys.keys.ids()) == 1:
+            return
+        snapshots = self.snapshots.in_use()
+        if snapshots is not None:
+            self._keys.retire({self._hard.in_use, *self._journal.in_use, *snapshots})
 
     def _align(self) -> None:
         """Make the log continue the snapshot.
@@ -90,7 +128,7 @@ class Disk:
         if start > 1 and (mark is None or mark.index < start):
             raise BadState(
                 f"{self.directory / 'snapshot'} ends at entry {mark.index if mark else 0}, but the journal begins at "
-                f"{start}: they are not of one state; nothing was deleted; put the right snapshot back, or remove this "
+                f"{start}: they are not of one state; nothing was deleted; put the right files back, or remove this "
                 "manager from the cluster and join it anew"
             )
         if mark is not None and self.log.term_at(mark.index) != mark.term:

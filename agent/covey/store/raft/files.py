@@ -23,6 +23,12 @@ class Files(Protocol):
     def replace(self, source: Path, target: Path) -> None:
         """Put ``source`` in the place of ``target``, durably and all at once."""
 
+    def remove(self, path: Path) -> None:
+        """Take the file away, durably."""
+
+    def sync_names(self, directory: Path) -> None:
+        """Return when every name in ``directory`` is on the disk as it is seen now."""
+
 
 class RealFiles:
     """Files of this host."""
@@ -41,6 +47,15 @@ class RealFiles:
         """Rename, and sync the directory that holds the name."""
         os.rename(source, target)
         sync_directory(target.parent)
+
+    def remove(self, path: Path) -> None:
+        """Unlink, and sync the directory that held the name."""
+        os.unlink(path)
+        sync_directory(path.parent)
+
+    def sync_names(self, directory: Path) -> None:
+        """Sync the directory."""
+        sync_directory(directory)
 
 
 def sync_directory(path: Path) -> None:

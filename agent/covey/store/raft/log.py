@@ -7,46 +7,50 @@ one write for however many came together.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import overload
 
 import msgspec
-from pysyncobj.journal import Journal
+from pysyncobj.journal import Journal as LogOfPysyncobj
 
 from covey.model.errors import BadState
-from covey.model.secret import Secret
 from covey.store.raft.files import Files, write_atomically
-from covey.store.raft.journal import Entry, JournalFile
-from covey.store.raft.seal import Entropy, open_whole, seal_whole
+from covey.store.raft.journal import Journal
+from covey.store.raft.seal import KEY_ID_SIZE, DataKeys, Entropy
+from covey.store.raft.segment import NO_STAMP, REJOIN, Entry
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Hard(msgspec.Struct, frozen=True, array_like=True):
-    """What must be on the disk before it is said: the term and the vote; beside it, how far the disk once was."""
+    """What must be on the disk before it is said: the term and the vote; beside it, how far the disk once was.
+
+    ``journal`` is the stamp of the file that grew then, ``journal_length`` how long it was.
+    """
 
     version: int
     node_id: str
     term: int
     vote: str | None
     commit: int
-    journal_id: bytes
+    journal: bytes
     journal_length: int
 
 
 class HardState:
     """The file ``hard``: one small sealed record, replaced as a whole."""
 
-    def __init__(self, path: Path, key: Secret, files: Files, entropy: Entropy) -> None:
-        self.path, self._key, self._files, self._entropy = path, key, files, entropy
+    def __init__(self, path: Path, keys: DataKeys, files: Files, entropy: Entropy) -> None:
+        self.path, self._keys, self._files, self._entropy = path, keys, files, entropy
 
     def load(self) -> Hard:
         """The last one saved; BadState if it cannot be read."""
-        plain = open_whole(self._key, "hard", self.path.read_bytes())
+        plain = self._keys.open_whole("hard", self.path.read_bytes())
         if plain is None:
             raise BadState(
                 f"{self.path} is truncated, damaged or from elsewhere, so this manager cannot know how it voted; "
-                "nothing was deleted; restore the file, or remove this manager from the cluster and join it anew"
+                f"{REJOIN}"
             )
         return msgspec.msgpack.decode(plain, type=Hard)
 
@@ -59,21 +63,28 @@ class HardState:
 
     def save(self, hard: Hard) -> None:
         """Replace it, durably."""
-        sealed = seal_whole(self._key, "hard", msgspec.msgpack.encode(hard), self._entropy)
+        sealed = self._keys.seal_whole("hard", msgspec.msgpack.encode(hard), self._entropy)
         write_atomically(self._files, self.path, sealed)
 
+    @property
+    def in_use(self) -> bytes:
+        """The id of the data key that the file needs."""
+        return self.path.read_bytes()[:KEY_ID_SIZE]
 
-class Log(Journal):
+
+class Log(LogOfPysyncobj):
     """The entries from some index on, never empty once in use.
 
-    Invariant: after ``sync`` the file holds exactly the entries in memory, or a prefix more of old ones.
+    Invariant: after ``sync`` the files hold exactly the entries in memory, or a prefix more of old ones.
     """
 
-    def __init__(self, file: JournalFile, hard: HardState, node_id: str) -> None:
-        self._file, self._hard, self._node_id = file, hard, node_id
+    def __init__(self, journal: Journal, hard: HardState, node_id: str, each_second: Callable[[], None]) -> None:
+        """``each_second`` is called about as often, at a moment when nothing is half done."""
+        self._journal, self._hard, self._node_id = journal, hard, node_id
+        self._each_second = each_second
         self._entries: list[Entry] = []
         self._changed: int | None = None
-        self._rewrite = False
+        self._restart = self._trim = self._unsaved = False
         self._term, self._commit, self._saved_commit = 0, 1, 1
         self._vote: str | None = None
         self.bytes = 0
@@ -81,15 +92,15 @@ class Log(Journal):
     # -- opening and closing
 
     def create(self, entries: list[Entry]) -> None:
-        """Start a new file; only ever in a directory without state.  May be interrupted and called again."""
+        """Begin; only ever in a directory without state.  May be interrupted and called again."""
         self._save()
         self._entries = list(entries)
         self._count()
-        self._rewrite = True
+        self._restart = True
         self.sync()
 
     def load(self) -> None:
-        """Read both files and check one against the other."""
+        """Read the vote and the journal, and check one against the other."""
         hard = self._hard.load()
         if hard.version > _VERSION:
             raise BadState(f"{self._hard.path} was written by a newer release; upgrade this agent")
@@ -100,23 +111,25 @@ class Log(Journal):
             )
         self._term, self._vote, self._commit = hard.term, hard.vote, hard.commit
         self._saved_commit = hard.commit
-        self._entries, torn = self._file.load()
+        self._entries = self._journal.load()
         self._check(hard)
         self._count()
         self._commit = self.getRaftCommitIndex()
-        self._rewrite = torn
+        self._unsaved, self._trim = hard.journal != self._journal.stamp, True
         self.sync()
 
     def _check(self, hard: Hard) -> None:
-        path = self._hard.path.with_name("journal")
-        if hard.journal_id not in (self._file.file_id, self._file.replaced_id):
+        directory = self._hard.path.parent
+        length = self._journal.length_of(hard.journal)
+        if length is None and not (hard.journal == NO_STAMP and self._journal.is_first):
             raise BadState(
-                f"{path} is not the journal this directory last used; nothing was deleted; put that one back"
+                f"{directory}: the journal file that this directory wrote to last is not there: it is missing, or the "
+                f"journal is an older one or from elsewhere; {REJOIN}"
             )
-        if hard.journal_id == self._file.file_id and self._file.length < hard.journal_length:
+        if length and length < hard.journal_length:
             raise BadState(
-                f"{path} is truncated: {hard.journal_length} bytes were safe, {self._file.length} are left; nothing "
-                "was deleted; restore the file, or remove this manager from the cluster and join it anew"
+                f"{directory}: the journal is truncated: in its file {hard.journal.hex()[-8:]} {hard.journal_length} "
+                f"bytes were safe, {length} are left; {REJOIN}"
             )
 
     def close(self) -> None:
@@ -124,35 +137,49 @@ class Log(Journal):
         self.sync()
         if self._saved_commit != self._commit:
             self._save()
-        self._file.close()
+        self._journal.close()
 
     def abandon(self) -> None:
         """Let go of the files as they are."""
-        self._file.close()
+        self._journal.close()
 
     # -- durability
 
     @property
     def dirty(self) -> bool:
-        """Whether ``sync`` has anything to do."""
-        return self._rewrite or self._changed is not None
+        """Whether ``sync`` has anything to write."""
+        return self._restart or self._unsaved or self._changed is not None
 
     def sync(self) -> None:
-        """Return when the disk holds what the memory does."""
-        if self._rewrite:
-            self._file.rewrite(self._entries)
-            self._rewrite, self._changed = False, None
-            self._save()
+        """Return when the disk holds what the memory does.
+
+        If a write fails it may be called again, once there is room: whatever it has done counts, and it goes on there.
+        """
+        if self._restart:
+            self._journal.restart(self._entries)
+            self._restart, self._changed, self._unsaved, self._trim = False, None, True, True
         elif self._changed is not None:
-            self._file.append(self._changed, self._entries[max(0, self._changed - self.first) :])
+            tail = self._entries[max(0, self._changed - self.first) :]
+            self._unsaved = self._journal.append(self._changed, tail) or self._unsaved
             self._changed = None
+        if self._unsaved:
+            self._save()  # it has to know the file that grows now, before the one it knows may go
+        if self._trim:
+            self._journal.drop_before(self.first)
+            self._trim = False
+
+    def reseal(self) -> None:
+        """Have everything that is written from now on sealed with the newest data key, the vote at once."""
+        self._journal.close_off()
+        self._unsaved = True
+        self.sync()
 
     def _save(self) -> None:
         hard = Hard(
-            _VERSION, self._node_id, self._term, self._vote, self._commit, self._file.file_id, self._file.length
+            _VERSION, self._node_id, self._term, self._vote, self._commit, self._journal.stamp, self._journal.length
         )
         self._hard.save(hard)
-        self._saved_commit = self._commit
+        self._saved_commit, self._unsaved = self._commit, False
 
     # -- asking
 
@@ -194,10 +221,10 @@ class Log(Journal):
         self._mark(idx)
 
     def clear(self) -> None:
-        """Forget every entry, in memory; the file is replaced at the next ``sync``."""
+        """Forget every entry, in memory; the log begins anew at the next ``sync``."""
         self._entries = []
         self.bytes = 0
-        self._rewrite = True
+        self._restart = True
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:
         """Truncate at a position (not an index), in memory."""
@@ -207,11 +234,14 @@ class Log(Journal):
             self._count()
 
     def deleteEntriesTo(self, entryTo: int) -> None:
-        """Forget the entries before a position, in memory; the file is replaced at the next ``sync``."""
-        if entryTo > 0:
-            del self._entries[:entryTo]
-            self._rewrite = True
-            self._count()
+        """Forget the entries before a position, in memory; files with nothing else go at the next ``sync``."""
+        if entryTo <= 0:
+            return
+        del self._entries[:entryTo]
+        self._trim = True
+        if not self._entries or (self._changed is not None and self._changed < self.first):
+            self._restart = True  # what is not on the disk yet would not follow what is
+        self._count()
 
     def drop_before(self, index: int) -> None:
         """Forget the entries before ``index``, as ``deleteEntriesTo``."""
@@ -262,6 +292,7 @@ class Log(Journal):
         """Write the commit index and how long the journal is, if they moved."""
         if self._saved_commit != self._commit and not self.dirty:
             self._save()
+        self._each_second()
 
     def _mark(self, index: int) -> None:
         self._changed = index if self._changed is None else min(self._changed, index)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from covey.model.errors import FailedPrecondition
-from covey.store.raft.journal import Entry
+from covey.store.raft.segment import Entry
 
 #: First byte of every entry, as pysyncobj numbers them.
 REGULAR, NO_OP, MEMBERSHIP = 0, 1, 2

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The state at one log index, on disk: sealed frames of the state machine's chunks; never what a chunk means.
 
-    file  = magic 8 | file id 16 | frames
+    file  = magic 8 | stamp 24 | frames
     frame = length 4, its highest bit set on the last one | sealed list of chunks
 
 The first frame holds the ``Mark``.  A file is written beside the old one, synced, and then put in its place; and only
@@ -19,12 +19,11 @@ from typing import IO
 import msgspec
 
 from covey.model.errors import BadState
-from covey.model.secret import Secret
 from covey.store.raft.files import Files
-from covey.store.raft.journal import Entry
-from covey.store.raft.seal import FILE_ID_SIZE, Entropy, Sealer
+from covey.store.raft.seal import KEY_ID_SIZE, STAMP_SIZE, DataKeys, Entropy, Sealer
+from covey.store.raft.segment import Entry
 
-_MAGIC = b"CVYSNP\x00\x01"
+_MAGIC = b"CVYSNP\x00\x02"
 _LENGTH = struct.Struct("<I")
 _LAST = 1 << 31
 _FRAME_BYTES = 256 << 10
@@ -84,14 +83,15 @@ def unpack(frames: Iterator[bytes], source: str) -> tuple[Mark, Iterator[bytes]]
 class Writer:
     """Seals plain frames into a file of its own."""
 
-    def __init__(self, path: Path, key: Secret, files: Files, entropy: Entropy) -> None:
+    def __init__(self, path: Path, keys: DataKeys, files: Files, entropy: Entropy) -> None:
         self.path, self._files = path, files
-        file_id = entropy(FILE_ID_SIZE)
-        self._sealer = Sealer(key, "snapshot", file_id)
         self._number = 0
         self._held: bytes | None = None
+        # The file is there before its key is chosen: so ``in_use`` knows of every key that a file will need.
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        files.write(self._fd, _MAGIC + file_id)
+        stamp = keys.stamp(entropy)
+        self._sealer = keys.sealer("snapshot", stamp)
+        files.write(self._fd, _MAGIC + stamp)
 
     def add(self, frame: bytes) -> None:
         """Take one more frame; it is written once it is known not to be the last."""
@@ -112,18 +112,21 @@ class Writer:
         self._fd = -1
 
     def _put(self, frame: bytes, *, last: bool) -> None:
+        assert self._sealer is not None  # noqa: S101 - the stamp is of a key that is there
         sealed = self._sealer.seal(self._number, frame, b"last" if last else b"more")
         self._number += 1
         self._files.write(self._fd, _LENGTH.pack(len(sealed) | (_LAST if last else 0)) + sealed)
 
 
-def read(path: Path, key: Secret) -> Iterator[bytes]:
+def read(path: Path, keys: DataKeys) -> Iterator[bytes]:
     """The plain frames of a snapshot file; BadState where it is truncated or damaged."""
     with path.open("rb") as file:
-        head = file.read(len(_MAGIC) + FILE_ID_SIZE)
-        if len(head) < len(_MAGIC) + FILE_ID_SIZE or not head.startswith(_MAGIC):
+        head = file.read(len(_MAGIC) + STAMP_SIZE)
+        if len(head) < len(_MAGIC) + STAMP_SIZE or not head.startswith(_MAGIC):
             raise _damaged(path, 0)
-        sealer = Sealer(key, "snapshot", head[len(_MAGIC) :])
+        sealer = keys.sealer("snapshot", head[len(_MAGIC) :])
+        if sealer is None:
+            raise _damaged(path, 0)
         number, last = 0, False
         while not last:
             frame, last = _read_frame(file, sealer, number)
@@ -157,9 +160,9 @@ def _damaged(path: Path, frame: int) -> BadState:
 class Snapshots:
     """The snapshot of a state directory: at most one, and only ever replaced by a newer one."""
 
-    def __init__(self, directory: Path, key: Secret, files: Files, entropy: Entropy) -> None:
+    def __init__(self, directory: Path, keys: DataKeys, files: Files, entropy: Entropy) -> None:
         self.path = directory / "snapshot"
-        self._key, self._files, self._entropy = key, files, entropy
+        self._keys, self._files, self._entropy = keys, files, entropy
         self.mark: Mark | None = None
         self.size = 0
 
@@ -167,7 +170,7 @@ class Snapshots:
         """Read the mark and return the state's chunks, or None if there is no snapshot yet."""
         if not self.path.exists():
             return None
-        mark, chunks = unpack(read(self.path, self._key), str(self.path))
+        mark, chunks = unpack(read(self.path, self._keys), str(self.path))
         self.mark, self.size = mark, self.path.stat().st_size
         return chunks
 
@@ -184,7 +187,7 @@ class Snapshots:
 
     def writer(self, origin: str) -> Writer:
         """A writer of a file beside the current one; one at a time for each ``origin``."""
-        return Writer(self.path.with_name(f"snapshot.{origin}"), self._key, self._files, self._entropy)
+        return Writer(self.path.with_name(f"snapshot.{origin}"), self._keys, self._files, self._entropy)
 
     def install(self, fresh: Path, mark: Mark) -> bool:
         """Put ``fresh`` in place if it is newer than what is there; False, and gone, if it is not."""
@@ -195,6 +198,17 @@ class Snapshots:
         self.mark, self.size = mark, self.path.stat().st_size
         return True
 
+    def in_use(self) -> set[bytes] | None:
+        """The ids of the data keys that these files need; None if a file has just been begun."""
+        found = set()
+        for path in self.path.parent.glob(self.path.name + "*"):
+            with path.open("rb") as file:
+                head = file.read(len(_MAGIC) + KEY_ID_SIZE)
+            if len(head) < len(_MAGIC) + KEY_ID_SIZE:
+                return None
+            found.add(head[len(_MAGIC) :])
+        return found
+
     def frames(self, path: Path | None = None) -> Iterator[bytes]:
         """The plain frames of the current snapshot, or of another file of this directory."""
-        return read(path or self.path, self._key)
+        return read(path or self.path, self._keys)

@@ -25,9 +25,9 @@ from covey.store.raft.disk import Disk
 from covey.store.raft.driver import Answer
 from covey.store.raft.engine import Answers, Engine, Published
 from covey.store.raft.files import RealFiles
-from covey.store.raft.journal import Entry
 from covey.store.raft.machine import ViewMachine
 from covey.store.raft.membership import first_entries, joiner_entries
+from covey.store.raft.segment import Entry
 from covey.store.raft.timings import Timings
 from covey.store.raft.transport import Contexts, Identify, TlsNetwork
 from covey.store.raft.wire import MAX_COMMAND

@@ -10,7 +10,7 @@ import struct
 
 import msgspec
 
-from covey.store.raft.journal import Entry
+from covey.store.raft.segment import Entry
 
 #: 2 brought pre-vote.  All managers of a cluster speak the same; another is refused with both numbers.
 PROTOCOL = 2

@@ -39,3 +39,12 @@ class FailingFiles(RealFiles):
             raise Plug
         target.unlink(missing_ok=True)  # ext4 writes a file out when it is renamed over another one; nobody waits here
         os.rename(source, target)
+
+    def remove(self, path: Path) -> None:
+        if self._fails():
+            raise Plug
+        path.unlink()
+
+    def sync_names(self, directory: Path) -> None:
+        if self._fails():
+            raise Plug

@@ -7,17 +7,19 @@ import pytest
 
 from covey.model.errors import BadState
 from covey.model.secret import Secret
-from covey.store.raft.journal import JournalFile
+from covey.store.raft.files import RealFiles
+from covey.store.raft.journal import SEGMENT_BYTES, Journal, segments_in
 from covey.store.raft.log import HardState, Log
+from covey.store.raft.seal import DataKeys
 from tests.unit.store.faults import FailingFiles, Plug
 
 KEY = Secret(bytes(range(32)))
 
 
-def make(directory, files=None, node_id="node-a"):
-    files = files or FailingFiles()
-    hard = HardState(directory / "hard", KEY, files, os.urandom)
-    return Log(JournalFile(directory / "journal", KEY, files, os.urandom), hard, node_id)
+def make(directory, files=None, node_id="node-a", segment_bytes=SEGMENT_BYTES):
+    files, keys = files or FailingFiles(), DataKeys([KEY])
+    hard = HardState(directory / "hard", keys, files, os.urandom)
+    return Log(Journal(directory, keys, files, os.urandom, segment_bytes), hard, node_id, lambda: None)
 
 
 def loaded(directory, **kwargs):
@@ -26,8 +28,8 @@ def loaded(directory, **kwargs):
     return log
 
 
-def created(directory, files=None):
-    log = make(directory, files)
+def created(directory, files=None, **kwargs):
+    log = make(directory, files, **kwargs)
     log.create([(b"\x01", 1, 0)])
     return log
 
@@ -117,26 +119,113 @@ def test_a_truncated_journal_is_refused_wherever_it_ends(tmp_path):
         log.sync()
     log.setRaftCommitIndex(5)
     log.close()
-    whole = (tmp_path / "journal").read_bytes()
+    (path,) = segments_in(tmp_path)
+    whole = path.read_bytes()
     for cut in range(len(whole)):
-        (tmp_path / "journal").write_bytes(whole[:cut])
+        path.write_bytes(whole[:cut])
         with pytest.raises(BadState, match="journal"):
             loaded(tmp_path)
-        assert (tmp_path / "journal").read_bytes() == whole[:cut]
+        assert path.read_bytes() == whole[:cut]
+
+
+def chained(directory, syncs=4, segment_bytes=1):
+    """A log with a file for each sync."""
+    log = created(directory, segment_bytes=segment_bytes)
+    for _ in range(syncs):
+        add(log, 2)
+        log.sync()
+    return log
+
+
+def test_a_missing_file_is_refused_whichever_it_is(tmp_path):
+    """The oldest one is missed by the directory, which compares with the snapshot."""
+    chained(tmp_path).close()
+    files = segments_in(tmp_path)
+    assert len(files) == 5
+    for path in files[1:]:
+        whole = path.read_bytes()
+        path.unlink()
+        with pytest.raises(BadState, match="missing"):
+            loaded(tmp_path)
+        path.write_bytes(whole)
+    assert loaded(tmp_path).last == 9
+
+
+def test_compaction_removes_files_and_keeps_their_number(tmp_path):
+    log = chained(tmp_path)
+    log.drop_before(6)
+    log.sync()
+    assert [path.name for path in segments_in(tmp_path)] == ["journal-0000000004", "journal-0000000005"]
+    again = loaded(tmp_path)
+    assert (again.first, again.last) == (6, 9)
+    again.drop_before(7)
+    again.sync()
+    assert len(segments_in(tmp_path)) == 2
+
+
+def test_entries_that_were_never_written_can_be_forgotten(tmp_path):
+    log = created(tmp_path)
+    add(log, 6)
+    log.drop_before(4)
+    add(log, 1)
+    log.sync()
+    assert indexes(loaded(tmp_path)) == [(4, 1), (5, 1), (6, 1), (7, 1), (8, 1)]
 
 
 def test_an_older_journal_is_refused(tmp_path):
     log = created(tmp_path)
     add(log, 4)
     log.sync()
-    old = (tmp_path / "journal").read_bytes()
-    for _ in range(2):
-        log.drop_before(log.first + 1)
-        log.sync()
+    (path,) = segments_in(tmp_path)
+    old = path.read_bytes()
+    log.restart((b"a", 20, 3), (b"b", 21, 3))
     log.close()
-    (tmp_path / "journal").write_bytes(old)
-    with pytest.raises(BadState, match="not the journal"):
+    (path_now,) = segments_in(tmp_path)
+    path_now.unlink()
+    path.write_bytes(old)
+    with pytest.raises(BadState, match="an older one or from elsewhere"):
         loaded(tmp_path)
+
+
+class Full(FailingFiles):
+    """A disk without room at one call to the kernel; after it there is room again."""
+
+    def _fails(self):
+        fails = super()._fails()
+        self.at = None if fails else self.at
+        return fails
+
+    def write(self, fd, data):
+        at = self.at
+        if self._fails():
+            os.write(fd, data[: len(data) // 2])
+            raise Plug(at)
+        RealFiles.write(self, fd, data)
+
+
+@pytest.mark.parametrize("segment_bytes", [1, SEGMENT_BYTES], ids=["a file each", "one file"])
+def test_a_sync_that_failed_for_want_of_room_can_be_repeated(tmp_path, segment_bytes):
+    calls = FailingFiles()
+    (tmp_path / "whole").mkdir()
+    log = chained(tmp_path / "whole", 1, segment_bytes)
+    log._journal._files = log._hard._files = calls
+    add(log, 3)
+    log.drop_before(3)
+    log.sync()
+    log.close()
+    assert calls.calls >= 2
+    for at in range(calls.calls):
+        directory = tmp_path / str(at)
+        directory.mkdir()
+        log = chained(directory, 1, segment_bytes)
+        log._journal._files = log._hard._files = Full(at)
+        add(log, 3)
+        log.drop_before(3)
+        with pytest.raises(Plug):
+            log.sync()
+        log.sync()
+        log.close()
+        assert indexes(loaded(directory))[-4:] == [(3, 1), (4, 1), (5, 1), (6, 1)], at
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: data[:-1] + b"\x00"])
@@ -150,8 +239,8 @@ def test_a_damaged_vote_is_refused(tmp_path, damage):
 class Life:
     """Everything a log goes through, remembering what it was promised to keep."""
 
-    def __init__(self, directory, files):
-        self.log = make(directory, files)
+    def __init__(self, directory, files, segment_bytes):
+        self.log = make(directory, files, segment_bytes=segment_bytes)
         self.safe, self.vote = None, (0, None)
         self.possible = []
 
@@ -165,6 +254,8 @@ class Life:
         self._change(lambda: self.log.drop_before(self.log.first + 3))
         self._change(lambda: add(self.log, 2, term=2))
         self._vote(3, None)
+        self._change(self.log.reseal)
+        self._change(lambda: add(self.log, 1, term=3))
         self._change(lambda: self.log.restart((b"a", 20, 3), (b"b", 21, 3)))
         self._change(lambda: add(self.log, 1, term=3))
         self.log.close()
@@ -185,22 +276,34 @@ class Life:
         self.vote = (term, vote)
 
 
-def test_a_crash_at_any_call_loses_nothing_that_was_synced(tmp_path):
+def ends_with(found, expected):
+    return found[-len(expected) :] == expected
+
+
+@pytest.mark.parametrize("segment_bytes", [1, 400, SEGMENT_BYTES], ids=["a file each", "some", "one file"])
+def test_a_crash_at_any_call_loses_nothing_that_was_synced(tmp_path, segment_bytes):
     calls = FailingFiles()
     (tmp_path / "whole").mkdir()
-    Life(tmp_path / "whole", calls).run()
+    Life(tmp_path / "whole", calls, segment_bytes).run()
     assert calls.calls > 40
     for at in range(calls.calls):
         directory = tmp_path / str(at)
         directory.mkdir()
-        life = Life(directory, FailingFiles(at))
+        life = Life(directory, FailingFiles(at), segment_bytes)
         with pytest.raises(Plug):
             life.run()
         if life.safe is None:
-            assert HardState(directory / "hard", KEY, FailingFiles(), os.urandom).untouched()
+            untouched = HardState(directory / "hard", DataKeys([KEY]), FailingFiles(), os.urandom).untouched()
+            assert untouched or segments_in(directory)
             continue
         again = loaded(directory)
-        assert indexes(again) in [life.safe, *life.possible], at
+        # Files may hold more from before what was forgotten, never less of what was kept.
+        assert any(
+            expected and indexes(again)[-len(expected) :] == expected for expected in [life.safe, *life.possible]
+        ), at
         found = (again.getCurrentTerm(), again.getVotedForNodeId())
         assert found in ([life.vote] if life.vote else life.votes), at
         again.close()
+        twice = loaded(directory)
+        assert indexes(twice)[-len(indexes(again)) :] == indexes(again)
+        twice.close()

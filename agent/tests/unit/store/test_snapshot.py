@@ -7,6 +7,7 @@ import pytest
 
 from covey.model.errors import BadState
 from covey.model.secret import Secret
+from covey.store.raft.seal import DataKeys
 from covey.store.raft.snapshot import Mark, Snapshots
 from covey.store.raft.streams import Incoming, Outgoing
 from covey.store.raft.wire import Chunk
@@ -21,7 +22,7 @@ def mark(index, term=1):
 
 def snapshots(directory, files=None):
     directory.mkdir(exist_ok=True)
-    return Snapshots(directory, KEY, files or FailingFiles(), os.urandom)
+    return Snapshots(directory, DataKeys([KEY]), files or FailingFiles(), os.urandom)
 
 
 def take(store, index, chunks):
