@@ -31,7 +31,7 @@ class LocalState(StrEnum):
 class NodeReport:
     """What this node knows of itself without asking anybody.
 
-    ``managers`` are those it would turn to; ``error`` is for a person, and explains the state ERROR.
+    ``managers`` are those it would turn to; ``error`` is for a person: why the state is ERROR, or what else is wrong.
     """
 
     state: LocalState

@@ -8,6 +8,7 @@ is passed on twice for that carries one request id and takes effect once.  Never
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import msgspec
 
@@ -29,6 +30,8 @@ PATIENCE = 8.0
 PAUSE = 0.2
 READ_TIMEOUT = 5.0
 READS = frozenset({"GET", "HEAD"})
+#: On an answer that this manager gives of its own, since it can neither lead nor ask a leader (RFC 9111, 5.5).
+STALE = '110 - "Response is Stale"'
 
 OUTSIDE = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
@@ -86,7 +89,13 @@ class ControlApi:
             raise NotInCluster(self._why_not())
         if request.method in READS and request.query.get("consistency") == "stale":
             return await self._run(managing, route, args, request, managing.store.view())
-        return await self._by_leader(managing, route, args, with_request_id(request, self._clock.new_id()))
+        try:
+            return await self._by_leader(managing, route, args, with_request_id(request, self._clock.new_id()))
+        except Unavailable:
+            if request.method not in READS or not _held_up(managing.store):
+                raise
+            response = await self._run(managing, route, args, request, managing.store.view())
+            return replace(response, headers=response.headers.replaced("Warning", STALE))
 
     async def _by_leader(self, managing: Managing, route: Route, args: dict[str, str], request: Request) -> Response:
         """Find out who leads, and have that manager answer; again while that changes."""
@@ -103,16 +112,16 @@ class ControlApi:
                     response = await _passed_on(managing, now.leader, request)
                     if not _came_too_early(response):
                         return response
-                problem = Unavailable(NO_LEADER)
+                problem = _no_leader(managing.store)
             except NotLeader:
-                problem = Unavailable(NO_LEADER)
+                problem = _no_leader(managing.store)
             except Unavailable as error:
                 if now.leading:
                     raise
                 problem = error
             if tried and managing.store.leadership().leader != tried:
                 deadline = clock() + self._patience  # it was lost just now, however long it had been at work
-            if clock() >= deadline:
+            if clock() >= deadline or _is_alone_in_trouble(managing.store):
                 raise problem
             await self._election(managing, deadline)
 
@@ -144,6 +153,20 @@ class ControlApi:
         if report.state is LocalState.INACTIVE:
             return OUTSIDE
         return WORKER.format(managers=", ".join(each.addr for each in report.managers) or "not known yet")
+
+
+def _held_up(store: Store) -> bool:
+    """Whether nobody leads, and this manager itself could not: then what it knows is better than nothing."""
+    return bool(store.trouble()) and store.leadership().leader is None
+
+
+def _is_alone_in_trouble(store: Store) -> bool:
+    """Whether waiting for another manager to lead is in vain."""
+    return _held_up(store) and len(store.members()) == 1
+
+
+def _no_leader(store: Store) -> Unavailable:
+    return Unavailable(f"{NO_LEADER} On this manager, {store.trouble()}." if _held_up(store) else NO_LEADER)
 
 
 def _found(request: Request) -> tuple[Route, dict[str, str]]:

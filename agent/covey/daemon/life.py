@@ -42,6 +42,10 @@ class Member(Protocol):
     def settled(self) -> bool:
         """A manager has heard this node, and if it is a manager itself, it has its vote."""
 
+    @property
+    def trouble(self) -> str:
+        """What keeps this node, as a manager, from taking part; empty if nothing does."""
+
     def managing(self) -> Managing | None: ...
     def managers(self) -> tuple[ManagerInfo, ...]: ...
     async def start(self) -> None: ...
@@ -95,6 +99,7 @@ class Life:
             role=who.role,
             advertise_addr=self._settings.advertise,
             managers=member.managers(),
+            error=member.trouble,
         )
 
     def managing(self) -> Managing | None:

@@ -108,6 +108,11 @@ class Member:
         voting = self.who.role is Role.WORKER or (self._store is not None and self.who.node_id in self._store.members())
         return voting and bool(self._worker.standing.session_id)
 
+    @property
+    def trouble(self) -> str:
+        """What keeps this manager's store from taking part."""
+        return self._store.trouble() if self._store is not None else ""
+
     async def wait_settled(self) -> None:
         """Return once ``settled``."""
         while not self.settled:  # noqa: ASYNC110 - of two rooms that know nothing of each other's events

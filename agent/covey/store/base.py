@@ -80,6 +80,9 @@ class Store(Protocol):
     async def barrier(self, timeout: float) -> View:
         """A view at least as new as every write acknowledged before the call; raises NotLeader, Unavailable."""
 
+    def trouble(self) -> str:
+        """What keeps this manager from taking part although it runs, for a person; empty if nothing does."""
+
     def changed(self) -> Waiter:
         """A new waiter for changes of the view or the leadership."""
 

@@ -52,6 +52,10 @@ class MemoryStore:
         """The voters and their addresses."""
         return dict(self._members)
 
+    def trouble(self) -> str:
+        """Never any."""
+        return ""
+
     def changed(self) -> Waiter:
         """A new waiter."""
         return self._notifier.waiter()

@@ -72,6 +72,10 @@ async def test_a_repeated_request_is_refused_again(store):
             await store.propose(create("web", "request-1"), 5)
 
 
+async def test_a_store_that_takes_part_has_no_trouble(store):
+    assert store.trouble() == ""
+
+
 async def test_who_leads_says_so(store):
     leadership = store.leadership()
     assert leadership.leading

@@ -122,12 +122,14 @@ class SimNode:
     def __init__(self, sim, node_id, initial, peers):
         self.sim, self.node_id, self.initial, self.peers = sim, node_id, initial, peers
         self.directory = sim.directory / node_id
-        self.driver = None
+        self.driver = self.files = None
         self.life = 0
 
     def start(self):
         self.life += 1
+        full = self.files is not None and self.files.full
         self.files = FailingFiles()
+        self.files.full = full
         self.disk = Disk(self.directory, self.node_id, self.files, self.sim.rng.randbytes)
         self.disk.open(self.initial)
         self.machine = ListMachine(self.sim.oracle)
@@ -157,7 +159,13 @@ class SimNode:
 
         def write():
             if self.life == life and self.driver is not None:
-                self.guarded(lambda: written.set_result(work()))
+                self.guarded(finish)
+
+        def finish():
+            try:
+                written.set_result(work())
+            except OSError as error:
+                written.set_exception(error)
 
         self.sim.after(self.sim.rng.random() * 0.5, write)
         return written
@@ -179,7 +187,7 @@ class SimNode:
 
     def receive(self, node_id, message):
         def take():
-            self.core.receive(node_id, message)
+            self.driver.receive(node_id, message)
             self.tick()
 
         self.guarded(take)
@@ -217,6 +225,7 @@ class Simulation:
         self._events, self._order = [], itertools.count()
         self.outcomes, self.proposed = Counter(), 0
         self.unanswered = {}
+        self.disks_fill = False
         monkeypatch.setattr(library, "monotonicTime", lambda: self.now)
         monkeypatch.setattr(library, "random", SimRandom(self.rng))
 
@@ -371,7 +380,16 @@ class Simulation:
             self._isolate,
             self._blackout,
         ]
-        self.rng.choice(events + [self._revive] * 3 + [self._mend] * 3)()
+        mending = [self._revive] * 3 + [self._mend] * 3
+        if self.disks_fill:
+            events, mending = events + [self._fill] * 3, mending + [self._make_room] * 3
+        self.rng.choice(events + mending)()
+
+    def _fill(self):
+        self._any_node().files.full = True
+
+    def _make_room(self):
+        self._any_node().files.full = False
 
     def _any_node(self):
         return self.rng.choice(list(self.nodes.values()))
@@ -425,7 +443,7 @@ class Simulation:
 
     def heal(self):
         for node in self.nodes.values():
-            node.files.at = None
+            node.files.at, node.files.full = None, False
             if node.driver is None:
                 node.start()
         for pipe in self.pipes.values():

@@ -2,12 +2,15 @@
 """Three real managers on loopback, with TLS, disks and threads as in production."""
 
 import asyncio
+import errno
+import os
 import socket
 
 import pytest
 
 from covey.model.errors import BadState, FailedPrecondition, NotLeader, Unavailable
 from covey.store.raft import bootstrap
+from covey.store.raft.files import RealFiles, SyncFailed
 from tests.raft.harness import create, eventually
 
 
@@ -248,23 +251,77 @@ async def test_a_damaged_directory_is_refused_and_left_as_it_is(calm, name, dama
     assert {file.name: file.read_bytes() for file in member.directory.iterdir()} == before
 
 
-async def test_a_disk_that_fails_stops_the_store_with_a_reason(calm):
+class Failing(RealFiles):
+    """Files of which one call fails from some moment on."""
+
+    def __init__(self, call, number):
+        self._call, self._number = call, number
+
+    def write(self, fd, data):
+        if self._call == "write":
+            os.write(fd, data[: len(data) // 2])
+            raise OSError(self._number, os.strerror(self._number))
+        super().write(fd, data)
+
+    def sync(self, fd):
+        if self._call == "sync":
+            raise SyncFailed(os.strerror(self._number))
+        super().sync(fd)
+
+
+def fail(member, files):
+    """Have every write of that member's disk pass through ``files`` from now on."""
+    log = member.store._engine._disk.log
+    log._journal._files = log._hard._files = files
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "reason"),
+    [("write", errno.EIO, "Input/output error"), ("sync", errno.ENOSPC, "No space left on device")],
+)
+async def test_a_disk_that_fails_stops_the_store_with_a_reason(calm, call, number, reason):
+    """A sync that fails is never tried again, not even for want of room."""
     member = await calm.found()
     await calm.write("kept")
-    file = member.store._engine._disk.log._journal
-
-    class Full:
-        def write(self, fd, data):
-            raise OSError(28, "No space left on device")
-
-    file._files = Full()
+    fail(member, Failing(call, number))
     with pytest.raises(Unavailable):
         await member.store.propose(create("lost"), 5)
-    assert "No space left" in str(await member.store.failed())
+    assert reason in str(await member.store.failed())
     assert not member.store.leadership().leading
-    with pytest.raises(Unavailable, match="No space left"):
+    with pytest.raises(Unavailable, match=reason):
         await member.store.propose(create("lost"), 5)
     await member.stop()
     await member.start()
     await calm.leader()
     assert "kept" in (await member.store.barrier(5)).services
+
+
+async def test_a_full_disk_stops_no_store(calm):
+    member = await calm.found()
+    await calm.write("kept")
+    fail(member, Failing("write", errno.ENOSPC))
+    with pytest.raises(Unavailable):
+        await member.store.propose(create("waiting"), 5)
+    await eventually(member.store.trouble)
+    with pytest.raises(Unavailable, match=r"is full.*Nothing was changed"):
+        await member.store.propose(create("lost"), 5)
+    assert "kept" in member.store.view().services
+    fail(member, RealFiles())
+    await calm.leader()
+    assert member.store.trouble() == ""
+    await calm.write("after")
+    await member.crash()
+    await member.start()
+    await calm.leader()
+    assert {"kept", "after"} <= set((await member.store.barrier(5)).services)
+
+
+async def test_a_leader_with_a_full_disk_hands_over(cluster):
+    await cluster.of(3)
+    full = await cluster.leader()
+    fail(full, Failing("write", errno.ENOSPC))
+    names = [await cluster.write(f"s{number}") for number in range(10)]
+    assert (await cluster.leader()) is not full
+    assert full.store.trouble()
+    fail(full, RealFiles())
+    await cluster.holds(full, names)

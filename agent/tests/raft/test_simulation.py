@@ -13,3 +13,13 @@ def test_three_managers_keep_every_acknowledged_write(tmp_path, monkeypatch, see
     sim.run(20, sim.trouble)
     sim.settle()
     assert sim.outcomes["acknowledged"]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_full_disks_cost_no_acknowledged_write_either(tmp_path, monkeypatch, seed):
+    sim = Simulation(tmp_path, 1000 + seed, monkeypatch)
+    sim.found(3)
+    sim.disks_fill = True
+    sim.run(20, sim.trouble)
+    sim.settle()
+    assert sim.outcomes["acknowledged"]

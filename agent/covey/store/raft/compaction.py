@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+from covey.store.raft.fulldisk import out_of_room
 from covey.store.raft.log import Log
 from covey.store.raft.machine import Machine
 from covey.store.raft.snapshot import Mark, Snapshots
@@ -41,6 +42,7 @@ class Compaction:
         self._log, self._snapshots, self._machine, self._background = log, snapshots, machine, background
         self._policy = policy
         self._running: tuple[Mark, Future[Path]] | None = None
+        self._postponed = 0
         self.wanted = False
 
     def step(self, applied: int, members: Mapping[str, str], *, leading: bool) -> None:
@@ -54,7 +56,7 @@ class Compaction:
         """The leader waits a little longer, so that not all members are busy at once."""
         policy, mark = self._policy, self._snapshots.mark
         since = applied - (mark.index if mark else 0)
-        if since < 1 or applied <= self._log.first:
+        if since < 1 or applied <= self._log.first or applied < self._postponed:
             return False
         patience = 1.25 if leading else 1.0
         enough = policy.tail_size + max(policy.size, 4 * self._snapshots.size)
@@ -72,9 +74,21 @@ class Compaction:
         if not written.done():
             return
         self._running = None
-        if self._snapshots.install(written.result(), mark):
+        path = self._written(mark, written)
+        if path is not None and self._snapshots.install(path, mark):
             _log.info("snapshot at entry %d: %d bytes", mark.index, self._snapshots.size)
             self._log.drop_before(min(mark.previous[1], self._tail_start(mark.index)))
+
+    def _written(self, mark: Mark, written: Future[Path]) -> Path | None:
+        """The file, None if there was no room for it: then the log grows on, and it is tried again after a while."""
+        try:
+            return written.result()
+        except OSError as error:
+            if not out_of_room(error):
+                raise
+            self._postponed = mark.index + max(1, self._policy.entries // 10)
+            _log.warning("no room for a snapshot at entry %d, the journal grows on: %s", mark.index, error)
+            return None
 
     def _tail_start(self, index: int) -> int:
         """The oldest entry before ``index`` worth keeping."""

@@ -96,7 +96,7 @@ class Core(Electing):
         self.progress: dict[str, Progress] = {}
         self.acknowledged: dict[str, int] = {}
         self.proposals: list[Proposal] = []
-        self.canvass, self._heard_at = Canvass(), 0.0
+        self.canvass, self._heard_at, self.stalled = Canvass(), 0.0, False
         self._peers = dict(peers)
         mark = snapshots.mark
         self.applied_members: dict[str, str] = dict(mark.members) if mark else {}
@@ -152,11 +152,13 @@ class Core(Electing):
     # -- what other members say
 
     def receive(self, node_id: str, message: AnyMessage) -> None:
-        """Take in one message of a member."""
+        """Take in one message of a member; OSError if there is no room for what it brings."""
         node = Node(node_id)
         match message:
             case Append() | Chunk() | Beat() if message.term < self.raftCurrentTerm:
                 self.network.post(node_id, Ack(self.raftCurrentTerm, message.seq, 0, False, False))
+            case Append() | Chunk() if self.stalled:
+                self._deliver(node, Beat(message.term, min(message.commit, self.raftCommitIndex), message.seq))
             case Append():
                 self.outbox.heard(node_id, message.seq)
                 verdict = on_append(self._standing(), message)

@@ -17,6 +17,7 @@ import msgspec
 
 from covey.model.errors import BadState
 from covey.store.raft.files import Files, RealFiles, lock_directory, write_atomically
+from covey.store.raft.fulldisk import room_permitting
 from covey.store.raft.journal import SEGMENT_BYTES, Journal, segments_in
 from covey.store.raft.keyring import KeyRing
 from covey.store.raft.log import HardState, Log
@@ -91,7 +92,8 @@ class Disk:
         self.chunks = self.snapshots.load()
         self._align()
         if self._journal.stamp[:KEY_ID_SIZE] != keys.ids()[-1]:
-            self.log.reseal()
+            with room_permitting():
+                self.log.reseal()
         return False
 
     def _refuse_former(self) -> None:
@@ -133,7 +135,8 @@ class Disk:
             )
         if mark is not None and self.log.term_at(mark.index) != mark.term:
             self.log.restart(mark.previous, mark.entry)
-            self.log.sync()
+            with room_permitting():
+                self.log.sync()
         if mark is not None:
             self.log.setRaftCommitIndex(mark.index)
 

@@ -3,17 +3,27 @@
 
 The order within a tick is the safety of group commit: what others are told of, and what this node counts itself for,
 is durable first; entries leave for the followers before our own disk has them.
+
+A disk without room ends no member, it only silences it: it hands over, promises nothing, shows what it knows, and goes
+on once there is room.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from covey.model.errors import FailedPrecondition, NotLeader, Unavailable
+import pysyncobj.syncobj as library
+
+from covey.model.errors import CoveyError, FailedPrecondition, NotLeader, Unavailable
 from covey.store.raft.core import DENIED, NOT_LEADER, REPLACED, SUCCESS, Core, Proposal
+from covey.store.raft.fulldisk import FullDisk, out_of_room
 from covey.store.raft.membership import REGULAR, Change, encode_change
+from covey.store.raft.wire import AnyMessage
+
+_log = logging.getLogger(__name__)
 
 #: Takes a value, or the CoveyError to raise.
 Answer = Callable[[Any], None]
@@ -39,9 +49,24 @@ class Driver:
         self._log, self._outbox = core.log, core.outbox
         self._barriers: list[_Barrier] = []
         self._led = False
+        self._full = FullDisk()
 
     def tick(self) -> bool:
         """Do what there is to do; True if there is more at once.  What it raises must end this member."""
+        try:
+            return self._turn() if self._has_room() else self._idle()
+        except OSError as error:
+            self._hold(error)
+            return False
+
+    def receive(self, node_id: str, message: AnyMessage) -> None:
+        """Take in one message of a member.  What it raises must end this member."""
+        try:
+            self.core.receive(node_id, message)
+        except OSError as error:
+            self._hold(error)
+
+    def _turn(self) -> bool:
         core, log = self.core, self._log
         self._settle_disk()
         before = log.last, core.raftCommitIndex
@@ -53,6 +78,49 @@ class Driver:
         self._settle_leadership()
         self._settle_barriers()
         return core.waiting
+
+    # -- a full disk
+
+    @property
+    def trouble(self) -> str:
+        """Why this member takes no part, for a person; empty if it does."""
+        if self._full.since is None:
+            return ""
+        return (
+            f"the disk with {self._log.directory} is full: this manager neither votes nor writes, and shows only what "
+            "it knew when that began; free some room, and it goes on by itself"
+        )
+
+    def _hold(self, error: OSError) -> None:
+        """A write found no room: hold everything until there is some.  Any other error is raised again."""
+        if not out_of_room(error):
+            raise error
+        told = bool(self.trouble)
+        self._full.begin(library.monotonicTime())
+        if not told:
+            _log.error("%s (%s)", self.trouble, error)
+        self.core.stalled = True
+        self.core.step_down()
+        self._settle_leadership()
+        self._settle_barriers()
+
+    def _has_room(self) -> bool:
+        """Whether nothing is held up, or no longer: everything that waited is on the disk then."""
+        now = library.monotonicTime()
+        if self._full.due(now):
+            self._log.sync()
+            self._full.end(now)
+            self.core.resume()
+            _log.warning("the disk with %s has room again: this manager takes part again", self._log.directory)
+        return self._full.since is None
+
+    def _idle(self) -> bool:
+        """A turn that writes nothing: what is committed is applied, who asks is answered."""
+        self.core._onTick(0)
+        self._settle_barriers()
+        return False
+
+    # -- calls
 
     def propose(self, command: bytes, fence: int, answer: Answer) -> None:
         """Put a command of the state machine into the log; answers with what ``apply`` makes of it."""
@@ -72,9 +140,11 @@ class Driver:
         else:
             answer(self.not_leader())
 
-    def not_leader(self) -> NotLeader:
-        """The error that names the leader, if another one is known."""
+    def not_leader(self) -> CoveyError:
+        """The error that names the leader, if another one is known, or says why there is none."""
         leader = self.core.leader
+        if leader is None and self.trouble:
+            return Unavailable(f"{self.trouble}. Nothing was changed")
         return NotLeader(None if leader == self.core.selfNode.id else leader)
 
     def abandon(self, error: Exception) -> None:

@@ -26,6 +26,8 @@ class Electing(SyncObj):
     outbox: Outbox
     configuration: dict[str, str]
     canvass: Canvass
+    #: The disk is full: this member promises nothing, so it neither votes nor stands nor takes entries.
+    stalled: bool
     _heard_at: float
 
     @property
@@ -35,6 +37,8 @@ class Electing(SyncObj):
 
     def _campaign(self, node: Node, message: AnyMessage) -> None:
         """Take in what is said about who shall lead."""
+        if self.stalled:
+            return
         match message:
             case RequestVote(term, index, last_term):
                 body = {"type": "request_vote", "term": term, "last_log_index": index, "last_log_term": last_term}
@@ -51,7 +55,7 @@ class Electing(SyncObj):
 
     def _SyncObj__connectedToAnyone(self) -> bool:
         """Whether to stand now that the time-out has passed: who does not vote never does, the others ask first."""
-        if self.selfNode.id not in self.configuration:
+        if self.stalled or self.selfNode.id not in self.configuration:
             return False
         if not self.otherNodes:
             return True
@@ -85,6 +89,22 @@ class Electing(SyncObj):
     def _advised(self, node_id: str, answer: PreVoted) -> None:
         self._catch_up(answer.term)
         self.canvass.note(node_id, answer)
+
+    def resume(self) -> None:
+        """Take part again; who votes alone need not wait to see whether there is a leader."""
+        self.stalled = False
+        if not self.otherNodes:
+            self._SyncObj__raftElectionDeadline = 0.0
+
+    def step_down(self) -> None:
+        """Lead no longer; of the followers the one that holds most is asked to take over at once."""
+        if self._SyncObj__raftLeader == self.selfNode:
+            holds = self._SyncObj__raftMatchIndex
+            heirs = [(holds.get(node, 0), node.id) for node in self.otherNodes if self.isNodeConnected(node)]
+            for _, heir in sorted(heirs)[-1:]:
+                self.network.post(heir, TimeoutNow(self.raftCurrentTerm))
+        self._SyncObj__setState(_FOLLOWER)
+        self._SyncObj__raftLeader = None
 
     def _catch_up(self, term: int) -> None:
         """A member is in a later term: whatever this node was in its own is over."""

@@ -21,6 +21,7 @@ from covey.store.raft.compaction import Policy
 from covey.store.raft.core import Core
 from covey.store.raft.disk import Disk
 from covey.store.raft.driver import Answer, Driver
+from covey.store.raft.fulldisk import room_permitting
 from covey.store.raft.machine import Machine
 from covey.store.raft.membership import Change, check_change
 from covey.store.raft.timings import Timings
@@ -41,6 +42,7 @@ class Published:
     state: Any
     leadership: Leadership
     members: Mapping[str, str]
+    trouble: str = ""
 
 
 #: Whom to tell what, in the application's thread.
@@ -273,11 +275,16 @@ class Engine:
     def receive(self, node_id: str, message: AnyMessage) -> None:
         """A member said something."""
         if not self._stopping:
-            self._core.receive(node_id, message)
+            self._driver.receive(node_id, message)
 
     def moved(self, node_id: str, address: str) -> None:
         """A member is now at another address."""
-        self._disk.save_peers(self._network.hints)
+        self._remember(self._network.hints)
+
+    def _remember(self, addresses: Mapping[str, str]) -> None:
+        """Keep the addresses for the next start, if there is room: the log has them too, if older."""
+        with room_permitting():
+            self._disk.save_peers(addresses)
 
     # -- back to the application
 
@@ -286,15 +293,16 @@ class Engine:
         core = self._core
         members = {id_: self._network.hints.get(id_, address) for id_, address in core.configuration.items()}
         leadership = Leadership(core.raftCurrentTerm, core.leader, core.settled)
-        fresh, old = Published(self._machine.state(), leadership, members), self._published
+        fresh = Published(self._machine.state(), leadership, members, self._driver.trouble)
+        old = self._published
         if old is not None and members != old.members:
-            self._disk.save_peers(members)
+            self._remember(members)
         answers, self._answers = self._answers, []
         if (
             answers
             or old is None
             or fresh.state is not old.state
-            or (leadership, members) != (old.leadership, old.members)
+            or (leadership, members, fresh.trouble) != (old.leadership, old.members, old.trouble)
         ):
             self._published = fresh
             self._publish(fresh, answers)

@@ -30,6 +30,10 @@ class Files(Protocol):
         """Return when every name in ``directory`` is on the disk as it is seen now."""
 
 
+class SyncFailed(Exception):
+    """The disk did not confirm that it has the data.  What it has is not known any more: never try again."""
+
+
 class RealFiles:
     """Files of this host."""
 
@@ -40,8 +44,11 @@ class RealFiles:
             rest = rest[os.write(fd, rest) :]
 
     def sync(self, fd: int) -> None:
-        """Return when the data is on the disk.  After a failure nothing is known of it: never try again."""
-        os.fdatasync(fd)
+        """Return when the data is on the disk, or raise SyncFailed, whatever the reason."""
+        try:
+            os.fdatasync(fd)
+        except OSError as error:
+            raise SyncFailed(f"the disk does not take what was written to it: {error}") from error
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename, and sync the directory that holds the name."""
@@ -63,17 +70,25 @@ def sync_directory(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        raise SyncFailed(f"the disk does not take the names in {path}: {error}") from error
     finally:
         os.close(fd)
 
 
 def write_atomically(files: Files, path: Path, data: bytes) -> None:
-    """Replace ``path`` (mode 0600): at every moment it holds all of the old or all of the new."""
+    """Replace ``path`` (mode 0600): at every moment it holds all of the old or all of the new.
+
+    What fails leaves the old one and takes no room.
+    """
     fresh = path.with_name(path.name + ".new")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         files.write(fd, data)
         files.sync(fd)
+    except OSError:
+        fresh.unlink()
+        raise
     finally:
         os.close(fd)
     files.replace(fresh, path)

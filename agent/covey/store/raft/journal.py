@@ -203,8 +203,10 @@ class Journal:
                 segment.grow(len(record), first)
             self._files.sync(fd)
             self._files.replace(fresh, segment.path)
-        except BaseException:
+        except BaseException as error:
             os.close(fd)
+            if isinstance(error, OSError):
+                fresh.unlink(missing_ok=True)  # it may be all the room there is
             raise
         self.close()
         self._fd, self._records, self._closed_off = fd, records, False

@@ -16,6 +16,7 @@ from pysyncobj.journal import Journal as LogOfPysyncobj
 
 from covey.model.errors import BadState
 from covey.store.raft.files import Files, write_atomically
+from covey.store.raft.fulldisk import room_permitting
 from covey.store.raft.journal import Journal
 from covey.store.raft.seal import KEY_ID_SIZE, DataKeys, Entropy
 from covey.store.raft.segment import NO_STAMP, REJOIN, Entry
@@ -116,7 +117,8 @@ class Log(LogOfPysyncobj):
         self._count()
         self._commit = self.getRaftCommitIndex()
         self._unsaved, self._trim = hard.journal != self._journal.stamp, True
-        self.sync()
+        with room_permitting():
+            self.sync()
 
     def _check(self, hard: Hard) -> None:
         directory = self._hard.path.parent
@@ -133,10 +135,11 @@ class Log(LogOfPysyncobj):
             )
 
     def close(self) -> None:
-        """Make everything durable and let go of the files."""
-        self.sync()
-        if self._saved_commit != self._commit:
-            self._save()
+        """Make everything durable that there is room for, and let go of the files."""
+        with room_permitting():
+            self.sync()
+            if self._saved_commit != self._commit:
+                self._save()
         self._journal.close()
 
     def abandon(self) -> None:
@@ -182,6 +185,11 @@ class Log(LogOfPysyncobj):
         self._saved_commit, self._unsaved = self._commit, False
 
     # -- asking
+
+    @property
+    def directory(self) -> Path:
+        """Where it is kept."""
+        return self._hard.path.parent
 
     @property
     def first(self) -> int:
@@ -268,9 +276,8 @@ class Log(LogOfPysyncobj):
 
     def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:
         """Durable on return, and the entries the vote was judged by with it."""
+        self._term, self._vote, self._unsaved = term, votedForNodeId, True
         self.sync()
-        self._term, self._vote = term, votedForNodeId
-        self._save()
 
     def getCurrentTerm(self) -> int:
         """The newest term this node has been part of."""

@@ -91,7 +91,11 @@ class Writer:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         stamp = keys.stamp(entropy)
         self._sealer = keys.sealer("snapshot", stamp)
-        files.write(self._fd, _MAGIC + stamp)
+        try:
+            files.write(self._fd, _MAGIC + stamp)
+        except OSError:
+            self.discard()
+            raise
 
     def add(self, frame: bytes) -> None:
         """Take one more frame; it is written once it is known not to be the last."""
@@ -110,6 +114,11 @@ class Writer:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
+
+    def discard(self) -> None:
+        """Let go of it and give back its room."""
+        self.abandon()
+        self.path.unlink(missing_ok=True)
 
     def _put(self, frame: bytes, *, last: bool) -> None:
         assert self._sealer is not None  # noqa: S101 - the stamp is of a key that is there
@@ -181,6 +190,9 @@ class Snapshots:
             for frame in pack(mark, chunks):
                 writer.add(frame)
             writer.finish()
+        except OSError:
+            writer.discard()
+            raise
         finally:
             writer.abandon()
         return writer.path

@@ -149,10 +149,8 @@ class RaftStore:
 
     def _take(self, published: Published, answers: Answers) -> None:
         old, self._published = self._published, published
-        if (published.state is not old.state) or (published.leadership, published.members) != (
-            old.leadership,
-            old.members,
-        ):
+        now, before = ((each.leadership, each.members, each.trouble) for each in (published, old))
+        if published.state is not old.state or now != before:
             self._notifier.notify()
         for answer, value in answers:
             answer(value)
@@ -171,6 +169,10 @@ class RaftStore:
     def members(self) -> Mapping[str, str]:
         """The voters and their Raft addresses."""
         return self._published.members
+
+    def trouble(self) -> str:
+        """Why this manager takes no part, although it runs."""
+        return self._published.trouble
 
     def changed(self) -> Waiter:
         """A new waiter for changes of the view or the leadership."""

@@ -60,12 +60,17 @@ class Incoming:
         if self._writer is None or origin != self._origin or chunk.number != self._expected:
             self.drop()
             return None
-        self._writer.add(chunk.data)
+        try:
+            self._writer.add(chunk.data)
+            if chunk.last:
+                self._writer.finish()
+        except OSError:
+            self.drop()
+            raise
         self._expected += 1
         if not chunk.last:
             return None
         writer, self._writer = self._writer, None
-        writer.finish()
         return writer.path
 
     def mark_of(self, path: Path) -> tuple[Mark, Iterator[bytes]]:
@@ -75,5 +80,5 @@ class Incoming:
     def drop(self) -> None:
         """Give up what has arrived so far."""
         if self._writer is not None:
-            self._writer.abandon()
+            self._writer.discard()
         self._writer = None

@@ -136,6 +136,37 @@ async def test_without_a_leader_the_call_fails_after_a_while(swarm: Swarm):
     assert asyncio.get_running_loop().time() == pytest.approx(PATIENCE)
 
 
+class FullStore(MemoryStore):
+    """One whose disk is full, and that therefore does not lead."""
+
+    def trouble(self) -> str:
+        return "the disk with /x is full"
+
+
+def full_manager(*others: str) -> Client:
+    store = FullStore("n1")
+    store.depose()
+    store._members |= {other: f"{other}:2378" for other in others}
+    report = NodeReport(LocalState.ACTIVE, "0.1.0", "n1", "c1", Role.MANAGER, error=store.trouble())
+    return Client(ControlApi(FakeLife(report, FakeManaging(store)), FakeEngine(), Clock()))
+
+
+@pytest.mark.parametrize(("others", "patience"), [((), 0.0), (("n2", "n3"), PATIENCE)])
+async def test_a_full_disk_is_named_and_reads_are_answered_as_stale(others, patience):
+    """Another manager may be elected meanwhile, if there is one."""
+    client = full_manager(*others)
+    answer = await client.post("/services/create", X1)
+    assert (answer.status, "On this manager, the disk with /x is full." in answer.message) == (503, True)
+    assert asyncio.get_running_loop().time() == pytest.approx(patience, abs=0.1)
+    read = await client.get("/services")
+    assert (read.status, read.json) == (200, [])
+    assert read.headers.get("Warning") == '110 - "Response is Stale"'
+
+
+async def test_a_manager_in_trouble_says_so_in_info():
+    assert (await full_manager().get("/info")).json["Swarm"]["Error"] == "the disk with /x is full"
+
+
 async def test_an_election_costs_a_moment_and_no_error(swarm: Swarm):
     swarm.store.depose()
     call = asyncio.create_task(swarm.client.post("/services/create", X1))

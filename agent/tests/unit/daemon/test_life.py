@@ -27,6 +27,7 @@ class StillMember:
     def __init__(self, who, settings) -> None:
         self.who, self.settings, self.log = who, settings, []
         self.settled = True
+        self.trouble = ""
 
     def managing(self):
         return None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -14,10 +15,14 @@ class Plug(Exception):
 
 
 class FailingFiles(RealFiles):
-    """Fails at call number ``at`` (from 0) and at every one after it; never if ``at`` is None."""
+    """Fails at call number ``at`` (from 0) and at every one after it; never if ``at`` is None.
+
+    While ``full``, half of a write still finds room.
+    """
 
     def __init__(self, at: int | None = None) -> None:
         self.at, self.calls = at, 0
+        self.full = False
 
     def _fails(self) -> bool:
         self.calls += 1
@@ -28,6 +33,9 @@ class FailingFiles(RealFiles):
             if self.calls == self.at + 1:
                 os.write(fd, data[: len(data) // 2])
             raise Plug
+        if self.full:
+            os.write(fd, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         super().write(fd, data)
 
     def sync(self, fd: int) -> None:

@@ -307,3 +307,49 @@ def test_a_crash_at_any_call_loses_nothing_that_was_synced(tmp_path, segment_byt
         twice = loaded(directory)
         assert indexes(twice)[-len(indexes(again)) :] == indexes(again)
         twice.close()
+
+
+def test_a_term_for_which_there_was_no_room_is_written_with_the_next_sync(tmp_path):
+    files = FailingFiles()
+    log = created(tmp_path, files)
+    files.full = True
+    with pytest.raises(OSError, match="No space left"):
+        log.setCurrentTerm(7, "node-b")
+    assert loaded(tmp_path).getCurrentTerm() == 0
+    files.full = False
+    log.sync()
+    again = loaded(tmp_path)
+    assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (7, "node-b")
+
+
+def test_what_failed_for_want_of_room_takes_none(tmp_path):
+    files = FailingFiles()
+    log = created(tmp_path, files)
+    files.full = True
+    log.drop_before(1)
+    log.restart((b"\x00a", 8, 2), (b"\x00b", 9, 2))
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space left"):
+            log.sync()
+    with pytest.raises(OSError, match="No space left"):
+        log.setCurrentTerm(7, None)
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_a_torn_end_on_a_full_disk_is_read_and_mended_later(tmp_path):
+    files = FailingFiles()
+    log = created(tmp_path, files)
+    add(log, 3)
+    log.sync()
+    add(log, 1)
+    files.full = True
+    with pytest.raises(OSError, match="No space left"):
+        log.sync()
+    again = loaded(tmp_path, files=files)
+    assert indexes(again) == [(1, 0), (2, 1), (3, 1), (4, 1)]
+    again.close()
+    files.full = False
+    again = loaded(tmp_path, files=files)
+    add(again, 1, term=2)
+    again.sync()
+    assert indexes(loaded(tmp_path)) == [(1, 0), (2, 1), (3, 1), (4, 1), (5, 2)]
