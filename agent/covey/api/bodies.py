@@ -37,12 +37,13 @@ class InitBody(Spec):
     """``POST /swarm/init``."""
 
     LATER: ClassVar[dict[str, tuple[object, ...]]] = {
-        "ForceNewCluster": (), "AutoLockManagers": (), "DataPathAddr": (), "DataPathPort": (4789,),
+        "AutoLockManagers": (), "DataPathAddr": (), "DataPathPort": (4789,),
         "DefaultAddrPool": (["10.0.0.0/8"],), "SubnetSize": (24,),
     }  # fmt: skip
     listen_addr: str = ""
     advertise_addr: str = ""
     availability: Availability | None = None
+    force_new_cluster: bool = False
     spec: ClusterSpec | None = None
 
 
@@ -105,6 +106,33 @@ class BackupRequest(Wire, kw_only=True):
 
     passphrase: Secret
     index: int = 0
+
+
+class RestoreHead(Wire, kw_only=True):
+    """The first line of ``POST /covey/v1/cluster/restore``; the backup follows as it is."""
+
+    passphrase: Secret
+    advertise_addr: str = ""
+    listen_addr: str = ""
+
+
+class RestoreRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node needs to become the only manager of a backed-up cluster; empty addresses as in InitRequest."""
+
+    file: bytes
+    passphrase: Secret
+    advertise_addr: str = ""
+    listen_addr: str = ""
+
+    def __repr__(self) -> str:
+        return "RestoreRequest(***)"
+
+
+class RecoverRequest(Wire, kw_only=True):
+    """``POST /covey/v1/cluster/recover``: an empty address is the one that this manager has."""
+
+    advertise_addr: str = ""
+    listen_addr: str = ""
 
 
 class DeclareService(Wire, kw_only=True):

@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 from covey.api import decode
-from covey.api.bodies import BackupRequest
+from covey.api.bodies import BackupRequest, RecoverRequest, RestoreHead, RestoreRequest
 from covey.api.call import Call, ManagerCall
 from covey.api.http import Headers, Response
-from covey.model.errors import NotInCluster, Unavailable
+from covey.model.errors import InvalidArgument, NotInCluster, Unavailable
 from covey.model.units import rfc3339
 from covey.state.view import View
 from covey.store import backup as file
@@ -36,6 +36,27 @@ async def backup(call: Call) -> Response:
     taken_at, release = rfc3339(call.clock.now()), call.node.status().version
     pieces = file.write(view, taken_at, release, request.passphrase, call.clock.secret)
     return Response(200, Headers([("Content-Type", "application/octet-stream")]), _piece_by_piece(pieces))
+
+
+async def restore(call: Call) -> Response:
+    """A line of JSON, then the backup as it is."""
+    head, newline, content = call.request.body.partition(b"\n")
+    if not newline:
+        raise InvalidArgument("a JSON object on one line is expected, and after it the backup")
+    wish = decode.body_as(RestoreHead, head)
+    request = RestoreRequest(
+        file=content,
+        passphrase=wish.passphrase,
+        advertise_addr=wish.advertise_addr,
+        listen_addr=wish.listen_addr,
+    )
+    return Response.json({"NodeID": await call.node.restore(request)})
+
+
+async def recover(call: Call) -> Response:
+    """Go on without the managers that are lost."""
+    request = decode.decode(RecoverRequest, decode.parse(call.request.body or b"{}", "RecoverRequest"))
+    return Response.json({"NodeID": await call.node.recover(request)})
 
 
 async def _view_at(store: Store, index: int) -> View:

@@ -34,7 +34,6 @@ HINTS = {
     "FailureAction": "only pause, the default, is possible yet",
     "Order": "only stop-first, the default, is possible yet",
     "Mode": "only vip, the default, is possible yet",
-    "ForceNewCluster": "restoring a cluster from one manager is not built yet",
     "AutoLockManagers": "locking managers is not built yet",
     "EncryptionConfig": "locking managers is not built yet",
 }

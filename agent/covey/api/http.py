@@ -143,6 +143,10 @@ class Handler(Protocol):
         """Whether `handle` answers this call; `path` as in Request. HEAD is asked as HEAD."""
         ...
 
+    def body_limit(self, method: str, path: str) -> int:
+        """The most bytes of body that `handle` takes of this call; more is refused unread."""
+        ...
+
     async def handle(self, request: Request) -> Response:
         """The answer. An exception that escapes is turned into a response by the front's `explain`."""
         ...

@@ -15,8 +15,9 @@ from covey.api.bodies import CompleteRequest, JoinRequestBody
 from covey.api.call import Call
 from covey.api.http import JSON_TYPE, Response
 from covey.api.lastknown import API_VERSION, MIN_API_VERSION
-from covey.api.ports import EngineAnswer
+from covey.api.ports import EngineAnswer, Managing
 from covey.api.specs import Json
+from covey.control.roster import epoch_of
 from covey.model.errors import EngineDown, Unsupported
 from covey.state.view import View
 
@@ -89,8 +90,9 @@ def _passed_on(answer: EngineAnswer) -> Response:
 async def status(call: Call) -> Response:
     report, managing = call.node.status(), call.node.managing()
     managers = {each.node_id: each.addr for each in report.managers}
-    leader = ""
+    leader, raft = "", None
     if managing is not None:
+        raft = _raft(managing)
         nodes = managing.store.view().nodes.values()
         managers = {each.id: each.manager_address for each in nodes if each.manager_address} or managers
         leader = managing.store.leadership().leader or ""
@@ -104,9 +106,16 @@ async def status(call: Call) -> Response:
             "AdvertiseAddr": report.advertise_addr,
             "Leader": {"NodeID": leader, "Addr": managers.get(leader, "")} if leader else None,
             "Managers": [{"NodeID": node_id, "Addr": address} for node_id, address in sorted(managers.items())],
+            "Raft": raft,
             "Error": report.error,
         }
     )
+
+
+def _raft(managing: Managing) -> Json:
+    """How far this manager's log is, for choosing the one to recover from."""
+    term, index = managing.store.position()
+    return {"Term": term, "Index": index, "Epoch": epoch_of(managing.store.view())}
 
 
 async def request_join(call: Call) -> Response:

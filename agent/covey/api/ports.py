@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from covey.api.bodies import AdmitRequest, CompleteRequest, InitRequest, JoinRequest
+from covey.api.bodies import (
+    AdmitRequest,
+    CompleteRequest,
+    InitRequest,
+    JoinRequest,
+    RecoverRequest,
+    RestoreRequest,
+)
 from covey.api.http import Headers, Request, Response
 from covey.model.admission import Admission, ManagerInfo
 from covey.model.spec import Role
@@ -71,6 +78,15 @@ class NodeLife(Protocol):
 
     async def init(self, request: InitRequest) -> str:
         """Found a cluster; the node id.  AlreadyInCluster, InvalidArgument, FailedPrecondition."""
+
+    async def restore(self, request: RestoreRequest) -> str:
+        """Become the only manager of a backed-up cluster; the node id.  As ``init``; InvalidArgument for the file."""
+
+    async def recover(self, request: RecoverRequest) -> str:
+        """Become the only manager of this manager's cluster; the node id.
+
+        NotInCluster; FailedPrecondition where this is no manager, or the managers have a leader.
+        """
 
     async def join(self, request: JoinRequest) -> None:
         """Join with a token.  AlreadyInCluster, InvalidArgument, Forbidden, Unavailable."""

@@ -62,6 +62,11 @@ class ControlApi:
         """Whether this call is ours at all."""
         return routes.is_ours(method, path)
 
+    def body_limit(self, method: str, path: str) -> int:
+        """How much body the call may have."""
+        found = routes.find(method, path)
+        return found[0].body_limit if found else routes.BODY_LIMIT
+
     async def handle(self, request: Request) -> Response:
         """The answer to a call on this node's socket."""
         try:

@@ -16,6 +16,8 @@ from covey.api.http import Response
 
 #: All under these is ours, so that the engine never answers for a cluster it knows nothing of.
 FAMILIES = ("services", "tasks", "nodes", "swarm", "secrets", "configs", "covey")
+#: The largest body of a call; of one that carries a whole cluster.
+BODY_LIMIT, CLUSTER_LIMIT = 4 << 20, 1 << 30
 _PLACE = re.compile(r"\{(\w+)(:path)?\}")
 
 NodeHandler = Callable[[Call], Awaitable[Response]]
@@ -33,6 +35,7 @@ class Route:
     path: str
     anywhere: NodeHandler | None = None
     leader: LeaderHandler | None = None
+    body_limit: int = BODY_LIMIT
     pattern: re.Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -89,6 +92,8 @@ ROUTES = (
     Route("POST", "/covey/v1/join/admit", leader=declare.admit),
     Route("GET", "/covey/v1/cluster/index", leader=cluster.index),
     Route("POST", "/covey/v1/cluster/backup", anywhere=cluster.backup),
+    Route("POST", "/covey/v1/cluster/restore", anywhere=cluster.restore, body_limit=CLUSTER_LIMIT),
+    Route("POST", "/covey/v1/cluster/recover", anywhere=cluster.recover),
     Route("POST", "/covey/v1/services/declare", leader=declare.services),
     Route("POST", "/covey/v1/nodes/{id}/declare", leader=declare.nodes),
     Route("GET", "/covey/v1/services/{id}/convergence", leader=convergence.services),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 
 from covey.api import decode, render, rules
-from covey.api.bodies import InitBody, InitRequest, JoinBody, JoinRequest
+from covey.api.bodies import DEFAULT_LISTEN, InitBody, InitRequest, JoinBody, JoinRequest, RecoverRequest
 from covey.api.call import Call, ManagerCall, version_of
 from covey.api.http import Query, Response
 from covey.api.ports import LocalState
@@ -27,6 +27,8 @@ LEAVING_MANAGER = (
 
 async def init(call: Call) -> Response:
     body = decode.body_as(InitBody, call.request.body)
+    if body.force_new_cluster:
+        return Response.json(await call.node.recover(_recovery(body)))
     request = InitRequest(
         listen_addr=body.listen_addr,
         advertise_addr=body.advertise_addr,
@@ -34,6 +36,12 @@ async def init(call: Call) -> Response:
         spec=rules.checked_cluster(body.spec or ClusterSpec()),
     )
     return Response.json(await call.node.init(request))
+
+
+def _recovery(body: InitBody) -> RecoverRequest:
+    """The client always sends where to listen; its default is no wish to change that."""
+    listen = "" if body.listen_addr == DEFAULT_LISTEN else body.listen_addr
+    return RecoverRequest(advertise_addr=body.advertise_addr, listen_addr=listen)
 
 
 async def join(call: Call) -> Response:

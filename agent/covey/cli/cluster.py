@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`covey cluster ...`: the cluster's state out of a manager, as one sealed file."""
+"""`covey cluster ...`: the cluster's state out of a manager as one sealed file, into one, or from a last survivor."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ class Mistake(Exception):
 
 def add_commands(commands: Any) -> None:
     """``covey cluster`` and what is below it; each sets ``run``."""
-    cluster = commands.add_parser("cluster", help="back up the whole cluster")
+    cluster = commands.add_parser("cluster", help="back up, restore or recover the whole cluster")
     below = cluster.add_subparsers(required=True, metavar="COMMAND")
     _add_backup(below)
     inspecting = below.add_parser("inspect", help="what a backup file says it is; needs no passphrase and no agent")
     inspecting.add_argument("file", type=Path, metavar="FILE")
     inspecting.set_defaults(run=inspect)
+    _add_restore(below)
+    _add_recover(below)
 
 
 def _add_backup(below: Any) -> None:
@@ -45,6 +47,21 @@ def _add_backup(below: Any) -> None:
     )
     _add_passphrase(making)
     making.set_defaults(run=backup)
+
+
+def _add_restore(below: Any) -> None:
+    restoring = below.add_parser("restore", help="make this host, in no cluster, the only manager of a backed-up one")
+    restoring.add_argument("file", type=Path, metavar="FILE")
+    restoring.add_argument("--advertise-addr", default="", metavar="IP", help="where other nodes reach this host")
+    _add_passphrase(restoring)
+    restoring.set_defaults(run=restore)
+
+
+def _add_recover(below: Any) -> None:
+    recovering = below.add_parser("recover", help="make this manager the only one, since most others are lost for good")
+    recovering.add_argument("--advertise-addr", default="", metavar="IP", help="this host's address if it has changed")
+    recovering.add_argument("--yes", action="store_true", help="do not ask")
+    recovering.set_defaults(run=recover)
 
 
 def _add_passphrase(command: argparse.ArgumentParser) -> None:
@@ -65,6 +82,43 @@ def backup(wanted: argparse.Namespace, agent: Agent) -> int:
     body = json.dumps({"Passphrase": passphrase, "Index": index}).encode()
     save(target, agent.stream("POST", "/covey/v1/cluster/backup", body, PATIENCE), replace=wanted.force)
     return inspect(wanted, agent)
+
+
+def restore(wanted: argparse.Namespace, agent: Agent) -> int:
+    """Hand the file to the agent, which becomes the cluster's only manager."""
+    inspect(wanted, agent)
+    head = {
+        "Passphrase": _passphrase(wanted.passphrase_file, twice=False),
+        "AdvertiseAddr": wanted.advertise_addr,
+    }
+    body = json.dumps(head).encode() + b"\n" + wanted.file.read_bytes()
+    node_id = agent.post("/covey/v1/cluster/restore", body, PATIENCE)["NodeID"]
+    _say(f"restored   this host is node {node_id}, the cluster's only manager")
+    return 0
+
+
+def recover(wanted: argparse.Namespace, agent: Agent) -> int:
+    """Go on with this manager alone, once a person has understood what that means."""
+    status = agent.get("/covey/v1/status")
+    if not wanted.yes and not _confirmed(status):
+        raise Mistake("nothing was changed")
+    body = json.dumps({"AdvertiseAddr": wanted.advertise_addr}).encode()
+    node_id = agent.post("/covey/v1/cluster/recover", body, PATIENCE)["NodeID"]
+    _say(f"recovered  node {node_id} is the cluster's only manager; the others become workers when they come back")
+    return 0
+
+
+def _confirmed(status: dict[str, Any]) -> bool:
+    if not sys.stdin.isatty():
+        raise Mistake("there is nobody to ask whether this is meant: say --yes if it is")
+    raft = status.get("Raft") or {}
+    _say(f"cluster    {status.get('ClusterID') or 'none'}")
+    _say(f"log        term {raft.get('Term', '?')}, index {raft.get('Index', '?')}")
+    _say(
+        "Of the managers that are left, use the one with the highest term, of equals the highest index (covey status)."
+    )
+    _say("This manager goes on alone. What the others know and this one does not is lost, and they lose their vote.")
+    return input("Type yes to go on: ").strip() == "yes"
 
 
 def inspect(wanted: argparse.Namespace, _agent: Agent) -> int:

@@ -28,6 +28,8 @@ def describe(status: Mapping[str, Any]) -> Iterator[str]:
     for manager in status.get("Managers") or ():
         leads = " (leader)" if leader and leader["NodeID"] == manager["NodeID"] else ""
         yield f"manager    {manager['NodeID']} {manager['Addr']}{leads}"
+    if status.get("Raft"):
+        yield f"log        term {status['Raft']['Term']}, index {status['Raft']['Index']}"
     if status.get("Error"):
         yield f"error      {status['Error']}"
 

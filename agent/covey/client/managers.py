@@ -100,10 +100,10 @@ class Managers:
         """A new certificate for this node."""
         return await self._post(address, wire.RENEW, wire.RenewCall(csr=csr.decode("ascii")), Admission)
 
-    async def raft_members(self, address: str) -> Mapping[str, str]:
-        """The Raft addresses of all voters by node id, whom a manager must know before it asks to be one of them."""
+    async def raft_members(self, address: str) -> wire.RaftMembers:
+        """The voters, whom a manager must know before it asks to be one of them."""
         answer = _ok(address, await self._send(address, wire.RAFT_MEMBERS, Call("GET", ""), TIMEOUT))
-        return wire.decode(answer.body, wire.RaftMembers).members
+        return wire.decode(answer.body, wire.RaftMembers)
 
     async def raft_join(self, address: str, manager_address: str, raft_address: str) -> Mapping[str, str]:
         """Get this manager its vote; the Raft addresses of all voters by node id."""

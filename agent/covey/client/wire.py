@@ -56,9 +56,10 @@ class RaftJoinCall(Wire, kw_only=True):
 
 
 class RaftMembers(Wire, kw_only=True):
-    """The voters by node id, and their Raft addresses."""
+    """The voters by node id, and their Raft addresses; ``epoch`` is that of the cluster."""
 
     members: dict[str, str]
+    epoch: int = 0
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -30,6 +30,11 @@ def role_due(node: Node) -> Role:
     return Role.MANAGER if node.manager_address else node.spec.role
 
 
+def epoch_of(view: View) -> int:
+    """When the cluster was last recovered; 0 if never."""
+    return max((cluster.epoch for cluster in view.clusters.values()), default=0)
+
+
 def heartbeat_period(view: View) -> float:
     """Seconds between two heartbeats, as told to the nodes."""
     try:

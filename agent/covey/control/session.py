@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from covey.control.roster import heartbeat_period, managers_of, role_due
+from covey.control.roster import epoch_of, heartbeat_period, managers_of, role_due
 from covey.model.errors import CoveyError
 from covey.model.objects import NodeState
 from covey.model.session import (
@@ -64,7 +64,7 @@ class Session:
         self.outbox: deque[FromDispatcher] = deque()
         self._end: Ended | None = None
         self._over = asyncio.Event()
-        self._managers = managers_of(view)
+        self._managers, self._epoch = managers_of(view), epoch_of(view)
         self._role: Role | None = None
         self._sequence = 0
         self._sent: dict[str, int] = {}
@@ -72,7 +72,7 @@ class Session:
 
     def welcome(self) -> Welcome:
         """The answer to Hello."""
-        return Welcome(session_id=self.id, heartbeat_period=self.period, managers=self._managers)
+        return Welcome(session_id=self.id, heartbeat_period=self.period, managers=self._managers, epoch=self._epoch)
 
     def post(self, message: FromDispatcher) -> None:
         """Send it soon."""

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import covey
-from covey.api.bodies import CompleteRequest, InitRequest, JoinRequest
+from covey.api.bodies import CompleteRequest, InitRequest, JoinRequest, RecoverRequest, RestoreRequest
 from covey.api.ports import LocalState, Managing, NodeReport
-from covey.daemon import addresses
+from covey.daemon import addresses, recovering
 from covey.daemon.config import Config
 from covey.daemon.founding import found
 from covey.daemon.places import Places, Settings
@@ -38,6 +38,10 @@ class Member(Protocol):
 
     @property
     def who(self) -> Identity: ...
+    @property
+    def superseded(self) -> str:
+        """Why this manager has no part in its cluster any more; empty if it has."""
+
     @property
     def settled(self) -> bool:
         """A manager has heard this node, and if it is a manager itself, it has its vote."""
@@ -90,16 +94,16 @@ class Life:
         member = self._member
         if member is None:
             return NodeReport(LocalState.INACTIVE, covey.__version__)
-        who = member.who
+        who, settled = member.who, LocalState.ACTIVE if member.settled else LocalState.PENDING
         return NodeReport(
-            state=LocalState.ACTIVE if member.settled else LocalState.PENDING,
+            state=LocalState.ERROR if member.superseded else settled,
             version=covey.__version__,
             node_id=who.node_id,
             cluster_id=who.cluster_id,
             role=who.role,
             advertise_addr=self._settings.advertise,
             managers=member.managers(),
-            error=member.trouble,
+            error=member.superseded or member.trouble,
         )
 
     def managing(self) -> Managing | None:
@@ -135,6 +139,43 @@ class Life:
         await self._settle()
         log.info("founded cluster %s as node %s", who.cluster_id, who.node_id)
         return who.node_id
+
+    async def restore(self, request: RestoreRequest) -> str:
+        """Become the only manager of the cluster in the backup; this node's id in it."""
+        async with self._changing:
+            settings = await self._prepare(request.advertise_addr, request.listen_addr)
+            raft = self._config.raft_listen_addr
+            addresses.require_free(settings.listen, raft)
+            who = await asyncio.to_thread(
+                recovering.restore, self._places, settings, request, self._clock, self._hostname, raft
+            )
+            self._places.adopt()
+            await self._become(who, settings)
+        await self._settle()
+        log.warning("restored cluster %s as node %s", who.cluster_id, who.node_id)
+        return who.node_id
+
+    async def recover(self, request: RecoverRequest) -> str:
+        """Become the only manager of this manager's cluster, with all that it knows; this node's id."""
+        async with self._changing:
+            member = self._recoverable()
+            settings = self._moved(request)
+            await member.stop()
+            try:
+                kept = await asyncio.to_thread(
+                    recovering.recover,
+                    self._places,
+                    member.who,
+                    settings,
+                    self._clock,
+                    self._config.raft_listen_addr,
+                )
+                self._settings = settings
+            finally:
+                await self._become(member.who, self._settings)
+        await self._settle()
+        log.warning("recovered cluster %s; the Raft directory of before is %s", member.who.cluster_id, kept)
+        return member.who.node_id
 
     async def join(self, request: JoinRequest) -> None:
         """Join with a token."""
@@ -194,7 +235,7 @@ class Life:
             await member.stop()
             identity.save(self._places.cluster / "identity", who)
             if who.role is Role.WORKER:
-                self._places.forget_raft()
+                recovering.put_away(self._places, self._clock)
             await self._become(who, self._settings)
 
     # -- inside
@@ -209,6 +250,31 @@ class Life:
         await self._preflight()
         wanted = advertise or self._config.advertise_addr
         return Settings(advertise=addresses.advertise_address(wanted), listen=listen or self._config.listen_addr)
+
+    def _recoverable(self) -> Member:
+        """The running member, if recovering it makes sense."""
+        member = self._member
+        if member is None:
+            raise errors.NotInCluster(
+                f"{self._hostname} is not part of a cluster, so there is nothing to recover: `docker swarm init` "
+                "without --force-new-cluster founds one, `covey cluster restore` brings back a backup"
+            )
+        if member.who.role is not Role.MANAGER or not self._places.raft.exists():
+            raise errors.FailedPrecondition(f"{self._hostname} is no manager, so it has no state to recover from")
+        managing = member.managing()
+        leader = managing.store.leadership().leader if managing else None
+        if managing and leader and len(managing.store.members()) > 1:
+            raise errors.FailedPrecondition(
+                f"the managers have a leader, node {leader}, so a majority of them lives and nothing is lost: demote "
+                "and remove those that are gone (docker node demote, docker node rm --force). If it was lost just "
+                "now, try again in a few seconds"
+            )
+        return member
+
+    def _moved(self, request: RecoverRequest) -> Settings:
+        old = self._settings
+        advertise = addresses.advertise_address(request.advertise_addr) if request.advertise_addr else old.advertise
+        return Settings(advertise=advertise, listen=request.listen_addr or old.listen)
 
     async def _accept(self, admission: Admission, key: Secret, settings: Settings) -> None:
         who = _identity(admission, key)

@@ -24,7 +24,7 @@ from covey.manager.manager import Manager
 from covey.manager.server import ClusterServer, Services
 from covey.model.admission import ManagerInfo
 from covey.model.clock import Clock
-from covey.model.errors import CoveyError
+from covey.model.errors import CoveyError, Superseded
 from covey.model.session import ManagerAddress
 from covey.model.spec import Role
 from covey.network.kernel import IpTables, KernelRefused
@@ -74,7 +74,9 @@ class Member:
         self._server: ClusterServer | None = None
         self._store: RaftStore | None = None
         self._tasks: list[asyncio.Task[Any]] = []
+        self._manager_tasks: list[asyncio.Task[Any]] = []
         self._role_change: asyncio.Task[None] | None = None
+        self.superseded = ""
 
     def _make_worker(self) -> Worker:
         seeds = [ManagerAddress(node_id=m.node_id, address=m.addr) for m in self._places.first_managers()]
@@ -83,7 +85,7 @@ class Member:
             book=Book(self._places.worker, self.who.node_id),
             connector=self._connector,
             clock=self._clock,
-            callbacks=Callbacks(role_wanted=self._role_wanted, refused=self._refused),
+            callbacks=Callbacks(role_wanted=self._role_wanted, refused=self._refused, epoch=self._heard_epoch),
             seeds=seeds,
             packets=IpTables(),
         )
@@ -131,28 +133,32 @@ class Member:
     async def _first_start(self) -> None:
         """Learn who votes, from whichever manager answers first, however long that takes; then start."""
         while True:
-            known = [m.addr for m in (*self._places.first_managers(), *self.managers())]
+            addrs = [m.addr for m in (*self._places.first_managers(), *self.managers())]
             try:
-                members = await try_each(known, self._client.raft_members)
+                known = await try_each(addrs, self._client.raft_members)
                 break
             except CoveyError as error:
                 log.warning("this manager cannot start yet: %s", error)
                 await asyncio.sleep(RETRY)
-        await asyncio.to_thread(prepare_join, self._places.raft, self.who.node_id, members)
+        await asyncio.to_thread(prepare_join, self._places.raft, self.who.node_id, known.members, known.epoch)
         await self._start_manager()
 
     async def _start_manager(self) -> None:
         raft = self._config.raft_listen_addr
         store = open_store(self.who, self._places.raft, self._settings.advertise, raft, lambda: self.who)
-        await store.start()
+        try:
+            await store.start()
+        except Superseded as end:
+            self._retire(end)
+            return
         self._store = store
-        self._run("store", _raise(store))
+        self._run("store", self._watch(store))
         self._manager = Manager(store, self._clock, settle, forwarder(self._client))
         self._server = ClusterServer(self._services(store, self._manager))
         await self._server.start(*addresses.split(self._settings.listen))
-        self._run("manager", self._manager.run())
-        self._run("vote", self._get_vote(store), endless=False)
-        self._run("leader hints", self._hint(store))
+        self._run_while_managing("manager", self._manager.run())
+        self._run_while_managing("vote", self._get_vote(store), endless=False)
+        self._run_while_managing("leader hints", self._hint(store))
 
     def _services(self, store: RaftStore, manager: Manager) -> Services:
         return Services(
@@ -186,6 +192,28 @@ class Member:
                 leader = store.leadership().leader
                 self._worker.leader_changed()
 
+    async def _watch(self, store: RaftStore) -> None:
+        """Whatever ends the store ends the agent, except that the cluster goes on without this manager."""
+        end = await store.failed()
+        if not isinstance(end, Superseded):
+            raise end
+        self._retire(end)
+        await self._stop_manager()
+        await asyncio.Event().wait()
+
+    def _retire(self, end: Superseded) -> None:
+        log.error("%s", end)
+        self.superseded = str(end)
+
+    def _heard_epoch(self, epoch: int) -> None:
+        """A manager's word, through the worker's session: this node's own manager may not have heard."""
+        if self._store is not None:
+            self._store.supersede(epoch)
+
+    def _run_while_managing(self, name: str, work: Coroutine[Any, Any, Any], *, endless: bool = True) -> None:
+        self._run(name, work, endless=endless)
+        self._manager_tasks.append(self._tasks[-1])
+
     def _run(self, name: str, work: Coroutine[Any, Any, Any], *, endless: bool = True) -> None:
         self._tasks.append(self._supervisor.start(f"{name} of node {self.who.node_id}", work, endless=endless))
 
@@ -195,13 +223,19 @@ class Member:
             await self._manager.dispatcher.close()
         await self._supervisor.end(self._tasks)
         self._tasks.clear()
-        if self._server is not None:
-            await self._server.stop()
-        if self._store is not None:
-            await self._store.stop()
-        self._manager = None
+        await self._stop_manager()
         await self._connector.close()
         await self._client.close()
+
+    async def _stop_manager(self) -> None:
+        """Stop what makes this node a manager."""
+        server, store = self._server, self._store
+        self._manager = self._server = self._store = None
+        await self._supervisor.end(self._manager_tasks)
+        if server is not None:
+            await server.stop()
+        if store is not None:
+            await store.stop()
 
     async def clear(self) -> None:
         """Remove this node's containers from its engine, and what leads to their ports."""
@@ -234,8 +268,3 @@ class Member:
 
     def _refused(self, reason: str) -> None:
         log.error("the managers refuse this node: %s", reason)
-
-
-async def _raise(store: RaftStore) -> None:
-    """Whatever ends the store ends the agent."""
-    raise await store.failed()

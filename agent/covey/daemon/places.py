@@ -5,6 +5,7 @@ cluster/   identity, settings and, on managers, Raft: appears whole by one renam
 forming/   a cluster directory being made; of no account after a crash
 joining/   the key of a join that is not complete
 worker/    assignments and known managers
+kept/      Raft directories of before a recovery, by time; the agent never deletes them
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from covey.security import identity
 
 T = TypeVar("T")
 
-_KNOWN = frozenset({"cluster", "forming", "joining", "worker", "lost+found"})
+_KNOWN = frozenset({"cluster", "forming", "joining", "worker", "kept", "lost+found"})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +61,15 @@ class Places:
     def raft(self) -> Path:
         return self.cluster / "raft"
 
+    @property
+    def next_raft(self) -> Path:
+        """A Raft directory being made; ``replace_raft`` makes it count."""
+        return self.cluster / "raft.next"
+
+    @property
+    def kept(self) -> Path:
+        return self.state / "kept"
+
     def prepare(self) -> None:
         """Make the state directory if need be; BadState where it holds what is not ours."""
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -70,6 +80,11 @@ class Places:
             )
         if self.forming.exists():
             shutil.rmtree(self.forming)  # never became a cluster: nobody was told of it
+        if self.next_raft.exists() and not self.raft.exists():
+            self._take_next_raft()
+        for left in (self.next_raft, self.next_raft.with_name(self.next_raft.name + ".new")):
+            if left.exists():
+                shutil.rmtree(left)  # a recovery that was interrupted before it counted
 
     def load(self) -> tuple[identity.Identity, Settings] | None:
         """Who this node is, None if it is in no cluster; BadState if what says so is damaged."""
@@ -107,6 +122,30 @@ class Places:
         """Forget the cluster, assignments included."""
         for directory in (self.cluster, self.worker, self.joining):
             self._drop(directory)
+
+    def resettle(self, settings: Settings, managers: tuple[ManagerInfo, ...]) -> None:
+        """From the next start on this node listens so, and turns to these managers at first."""
+        write_durably(self.cluster / "settings.json", msgspec.json.encode(settings))
+        write_durably(self.cluster / "managers.json", msgspec.json.encode(managers))
+
+    def replace_raft(self, name: str) -> Path:
+        """Have ``next_raft`` take the place of the Raft directory, which is kept; where."""
+        kept = self.keep_raft(name)
+        self._take_next_raft()
+        return kept
+
+    def keep_raft(self, name: str) -> Path:
+        """Move the Raft directory out of the way, under that name; where."""
+        self.kept.mkdir(mode=0o700, exist_ok=True)
+        target = self.kept / name
+        self.raft.rename(target)
+        for directory in (self.state, self.kept, self.cluster):
+            sync_directory(directory)
+        return target
+
+    def _take_next_raft(self) -> None:
+        self.next_raft.rename(self.raft)
+        sync_directory(self.cluster)
 
     def forget_raft(self) -> None:
         """A node that is no longer a manager keeps nothing of the cluster's state."""

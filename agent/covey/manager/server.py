@@ -26,7 +26,7 @@ from covey.client import wire
 from covey.client.managers import Call, Managers
 from covey.control.dispatcher import Dispatcher
 from covey.control.limits import RateLimit
-from covey.control.roster import manager_at
+from covey.control.roster import epoch_of, manager_at
 from covey.control.signer import Signer
 from covey.manager.forward import of_call
 from covey.manager.frames import SessionChannel
@@ -300,7 +300,8 @@ class ClusterServer:
 
     async def raft_members(self, _request: web.Request, _caller: Caller, _body: bytes) -> web.StreamResponse:
         """Who votes, for a manager that is about to ask for its vote."""
-        return _json(wire.RaftMembers(members=dict(self._of.store.members())))
+        store = self._of.store
+        return _json(wire.RaftMembers(members=dict(store.members()), epoch=epoch_of(store.view())))
 
     async def raft_join(self, _request: web.Request, caller: Caller, body: bytes) -> web.StreamResponse:
         """Give the caller its vote."""

@@ -76,6 +76,10 @@ class Unavailable(CoveyError):
     """No quorum, no answer in time.  The outcome of a write is unknown: it may still take effect."""
 
 
+class Superseded(CoveyError):
+    """This manager belongs to its cluster as it was before a recovery, and decides nothing any more."""
+
+
 class EngineError(CoveyError):
     """The container engine refused or failed; the text is its own."""
 

@@ -39,13 +39,17 @@ class NodeState(StrEnum):
 
 
 class Cluster(Object, kw_only=True):
-    """The one object that says what this cluster is.  Its secrets never leave the managers."""
+    """The one object that says what this cluster is.  Its secrets never leave the managers.
+
+    ``epoch`` is when it was last recovered or restored, in unix seconds; 0 for a cluster still in its first life.
+    """
 
     spec: ClusterSpec = ClusterSpec()
     root_certificate: bytes = b""
     root_key: Secret = Secret(b"")
     worker_token: Secret = Secret(b"")
     manager_token: Secret = Secret(b"")
+    epoch: int = 0
 
 
 class EngineFacts(Record, kw_only=True):

@@ -44,6 +44,7 @@ class Welcome(Message, kw_only=True):
     heartbeat_period: float
     managers: tuple[ManagerAddress, ...]
     protocol: int = PROTOCOL
+    epoch: int = 0  # of the cluster; a manager of an earlier one than was heard of has no say
 
 
 class Redirect(Message, kw_only=True):

@@ -67,6 +67,12 @@ class Store(Protocol):
     def view(self) -> View:
         """The newest state applied here; on a follower it may be behind."""
 
+    def position(self) -> tuple[int, int]:
+        """Term and index of the newest entry here, applied or not.
+
+        Of managers that lost their majority, the one with the greatest has everything that was acknowledged to them.
+        """
+
     def leadership(self) -> Leadership:
         """Who leads, as far as this manager knows."""
 

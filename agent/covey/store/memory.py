@@ -44,6 +44,10 @@ class MemoryStore:
         """The state."""
         return self._view
 
+    def position(self) -> tuple[int, int]:
+        """Term and index of the newest entry."""
+        return self._leadership.term, self._index
+
     def leadership(self) -> Leadership:
         """Who leads."""
         return self._leadership

@@ -36,6 +36,7 @@ class Page(Record, kw_only=True):
 class _ManagersFile(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     version: int
     managers: tuple[ManagerAddress, ...]
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +66,27 @@ class Book:
 
     def load_managers(self) -> tuple[ManagerAddress, ...]:
         """Whom to turn to, as last told; BadState when the file is damaged."""
+        return self._load_managers().managers
+
+    def load_epoch(self) -> int:
+        """The latest epoch of the cluster that was heard of."""
+        return self._load_managers().epoch
+
+    def _load_managers(self) -> _ManagersFile:
         path = self.directory / MANAGERS
         try:
             content = msgspec.json.decode(path.read_bytes(), type=_ManagersFile)
         except FileNotFoundError:
-            return ()
+            return _ManagersFile(version=FORMAT, managers=())
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise _refusal(path, str(error)) from error
         if content.version > FORMAT:
             raise _refusal(path, f"a newer release wrote it (format {content.version}, this one reads {FORMAT})")
-        return content.managers
+        return content
 
-    def save_managers(self, managers: tuple[ManagerAddress, ...]) -> None:
+    def save_managers(self, managers: tuple[ManagerAddress, ...], epoch: int = 0) -> None:
         """Durable when it returns."""
-        content = msgspec.json.encode(_ManagersFile(version=FORMAT, managers=managers))
+        content = msgspec.json.encode(_ManagersFile(version=FORMAT, managers=managers, epoch=epoch))
         _replace(self.directory / MANAGERS, msgspec.json.format(content, indent=2) + b"\n")
 
 

@@ -88,8 +88,8 @@ class Worker(Protocol):
     def assign(self, message: Assignments) -> None:
         """Do as it says."""
 
-    async def managers_changed(self, managers: tuple[ManagerAddress, ...]) -> None:
-        """Keep them for the next start."""
+    async def managers_changed(self, managers: tuple[ManagerAddress, ...], epoch: int) -> None:
+        """Keep them, and which epoch of the cluster they are of, for the next start."""
 
     def role_wanted(self, role: Role) -> None:
         """This node should become that."""
@@ -120,10 +120,10 @@ class Standing:
 
 
 class Sessions:
-    """One session after another.  ``managers`` are those to begin with."""
+    """One session after another.  ``managers`` are those to begin with, ``epoch`` the latest heard of."""
 
     def __init__(self, worker: Worker, connector: Connector, clock: Clock, managers: Iterable[ManagerAddress]) -> None:
-        self.managers = tuple(managers)
+        self.managers, self.epoch = tuple(managers), 0
         self.standing = Standing()
         self._worker, self._connector, self._clock = worker, connector, clock
         self._turn = 0
@@ -200,6 +200,9 @@ class Sessions:
             welcome = await channel.receive()
         if not isinstance(welcome, Welcome):
             raise self._unwelcome(welcome)
+        if welcome.epoch < self.epoch:
+            raise SessionLost("it speaks for the cluster as it was before it was recovered, and has no say any more")
+        self.epoch = welcome.epoch
         log.info("manager %s: session %s", address, welcome.session_id)
         self.standing = Standing(manager=address, session_id=welcome.session_id, error="")
         self._period, self._answered = welcome.heartbeat_period, asyncio.get_running_loop().time()
@@ -253,7 +256,7 @@ class Sessions:
     async def _heard_of(self, managers: tuple[ManagerAddress, ...]) -> None:
         if managers:
             self.managers = managers
-            await self._worker.managers_changed(managers)
+            await self._worker.managers_changed(managers, self.epoch)
 
     async def _beat(self, channel: Channel) -> None:
         while True:

@@ -34,6 +34,7 @@ class Callbacks:
 
     role_wanted: Callable[[Role], None]
     refused: Callable[[str], None]
+    epoch: Callable[[int], None] = lambda _: None
 
 
 class Worker:
@@ -59,7 +60,7 @@ class Worker:
         self._runner = Runner(executor, book, clock, self._engine_back, packets)
         self._sessions = Sessions(self, connector, clock, self._seeds)
         self._stop = asyncio.Event()
-        self._kept: tuple[ManagerAddress, ...] = ()
+        self._kept: tuple[tuple[ManagerAddress, ...], int] = ((), 0)
 
     @property
     def outbox(self) -> Outbox:
@@ -86,10 +87,11 @@ class Worker:
 
     async def run(self) -> None:
         """Until ``stop``, or until something ends that must not."""
-        page, self._kept = self._book.load(), self._book.load_managers()
+        page, managers, epoch = self._book.load(), self._book.load_managers(), self._book.load_epoch()
+        self._kept, self._sessions.epoch = (managers, epoch), epoch
         self._runner.adopt(page)
-        known = {manager.address for manager in self._kept}
-        self._sessions.managers = self._kept + tuple(one for one in self._seeds if one.address not in known)
+        known = {manager.address for manager in managers}
+        self._sessions.managers = managers + tuple(one for one in self._seeds if one.address not in known)
         try:
             await self._together()
         finally:
@@ -134,12 +136,13 @@ class Worker:
     def assign(self, message: Assignments) -> None:
         self._runner.assign(message)
 
-    async def managers_changed(self, managers: tuple[ManagerAddress, ...]) -> None:
-        if managers == self._kept:
+    async def managers_changed(self, managers: tuple[ManagerAddress, ...], epoch: int) -> None:
+        self._callbacks.epoch(epoch)
+        if (managers, epoch) == self._kept:
             return
-        self._kept = managers
+        self._kept = managers, epoch
         try:
-            await asyncio.to_thread(self._book.save_managers, managers)
+            await asyncio.to_thread(self._book.save_managers, managers, epoch)
         except OSError as error:
             log.error("the managers' addresses could not be written: %s", error)
 

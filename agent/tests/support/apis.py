@@ -14,7 +14,7 @@ from builders import node
 from hosts import Host
 from worlds import World
 
-from covey.api.bodies import AdmitRequest, CompleteRequest, InitRequest, JoinRequest
+from covey.api.bodies import AdmitRequest, CompleteRequest, InitRequest, JoinRequest, RecoverRequest, RestoreRequest
 from covey.api.http import Headers, Query, Request, Response
 from covey.api.ports import LocalState, NodeReport
 from covey.api.router import ControlApi
@@ -131,6 +131,14 @@ class FakeLife:
         self.asked.append(request)
         self.report = replace(self.report, state=LocalState.ACTIVE, node_id="founder", role=Role.MANAGER)
         return "founder"
+
+    async def restore(self, request: RestoreRequest) -> str:
+        self.asked.append(request)
+        return "restored"
+
+    async def recover(self, request: RecoverRequest) -> str:
+        self.asked.append(request)
+        return self.report.node_id
 
     async def join(self, request: JoinRequest) -> None:
         self.asked.append(request)

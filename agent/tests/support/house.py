@@ -45,6 +45,7 @@ class House:
     managers: Managers = field(default_factory=Managers)
     roles: list[Role] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
     seeds: tuple[ManagerAddress, ...] = MANAGERS[:1]
     packets: PacketFilter | None = None
 
@@ -60,7 +61,9 @@ class House:
                 book=self.book,
                 connector=self.managers,
                 clock=VirtualClock(),
-                callbacks=Callbacks(role_wanted=self.roles.append, refused=self.refusals.append),
+                callbacks=Callbacks(
+                    role_wanted=self.roles.append, refused=self.refusals.append, epoch=self.epochs.append
+                ),
                 seeds=self.seeds,
                 packets=self.packets,
             )

@@ -35,6 +35,7 @@ class Managers:
     absent: set[str] = field(default_factory=set)  # the connection is refused
     unreachable: set[str] = field(default_factory=set)  # the connection hangs
     mute: set[str] = field(default_factory=set)  # connections stand, nothing is answered any more
+    epochs: dict[str, int] = field(default_factory=dict)  # by address; 0 unless said
     acknowledging: bool = True  # status reports
     answer: FromDispatcher | None = None  # instead of Welcome
     tasks: dict[str, Task] = field(default_factory=dict)
@@ -138,7 +139,8 @@ class ManagerChannel:
         else:
             managers.session = self
             managers.sessions += 1
-            self.say(Welcome(session_id=f"session{managers.sessions}", heartbeat_period=PERIOD, managers=MANAGERS))
+            session, epoch = f"session{managers.sessions}", managers.epochs.get(self.address, 0)
+            self.say(Welcome(session_id=session, heartbeat_period=PERIOD, managers=MANAGERS, epoch=epoch))
             self.assignments(complete=True, tasks=tuple(managers.tasks.values()))
 
     def assignments(

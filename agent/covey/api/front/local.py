@@ -17,7 +17,6 @@ import h11
 from covey.api.front.channel import Channel, encoded, end_to_end
 from covey.api.http import Handler, Headers, Request, Response
 
-BODY_LIMIT = 4 * 1024 * 1024
 DECLINED_LIMIT = 256 * 1024
 READS = frozenset({"GET", "HEAD"})
 BODILESS = frozenset({204, 304})
@@ -36,10 +35,11 @@ class _TooLarge(Exception):
 
 async def answer(client: Channel, gone: asyncio.Event, handler: Handler, request: Request, explain: Explain) -> None:
     """Read the body, ask the handler, send what it says; ClientGone or OSError when there is nobody to send it to."""
+    limit = handler.body_limit(request.method, request.path)
     try:
-        body = await _read_body(client, request)
+        body = await _read_body(client, request, limit)
     except _TooLarge:
-        message = f"the request's body is larger than {BODY_LIMIT} bytes, the most that {request.path} takes"
+        message = f"the request's body is larger than {limit} bytes, the most that {request.path} takes"
         await respond(client, gone, request.method, Response.error(413, message))
         return
     response = await _handled(gone, handler, replace(request, body=body), explain)
@@ -93,16 +93,16 @@ async def _close(body: AsyncIterator[bytes]) -> None:
         await close()
 
 
-async def _read_body(client: Channel, request: Request) -> bytes:
+async def _read_body(client: Channel, request: Request, limit: int) -> bytes:
     announced = request.headers.get("Content-Length")
-    if announced.isdecimal() and int(announced) > BODY_LIMIT:
+    if announced.isdecimal() and int(announced) > limit:
         raise _TooLarge
     if client.http.they_are_waiting_for_100_continue:
         await client.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
     body = bytearray()
     while isinstance(event := await client.receive(), h11.Data):
         body += event.data
-        if len(body) > BODY_LIMIT:
+        if len(body) > limit:
             raise _TooLarge
     return bytes(body)
 

@@ -17,10 +17,12 @@ from typing import Any
 
 from covey.model.errors import CoveyError, FailedPrecondition, NotLeader, Unavailable
 from covey.store.base import Leadership
+from covey.store.raft import epoch as epochs
 from covey.store.raft.compaction import Policy
 from covey.store.raft.core import Core
 from covey.store.raft.disk import Disk
 from covey.store.raft.driver import Answer, Driver
+from covey.store.raft.files import RealFiles
 from covey.store.raft.fulldisk import room_permitting
 from covey.store.raft.machine import Machine
 from covey.store.raft.membership import Change, check_change
@@ -43,6 +45,7 @@ class Published:
     leadership: Leadership
     members: Mapping[str, str]
     trouble: str = ""
+    position: tuple[int, int] = (0, 0)
 
 
 #: Whom to tell what, in the application's thread.
@@ -183,6 +186,14 @@ class Engine:
         """Take a node's vote away."""
         self._call(self._remove_member(node_id), self._later(answer))
 
+    def superseded(self, by: int) -> None:
+        """Take no further part, not after a restart either: the cluster has begun a later epoch without us."""
+        mine = epochs.read(self._disk.directory)
+        if by > max(mine.number, mine.superseded_by):
+            with room_permitting():
+                epochs.write(self._disk.directory, epochs.Epoch(mine.number, by), RealFiles())
+            self.fail(epochs.superseded(by))
+
     def compact(self) -> None:
         """Take a snapshot now."""
         self._core.compaction.wanted = True
@@ -288,12 +299,18 @@ class Engine:
 
     # -- back to the application
 
+    def _position(self) -> tuple[int, int]:
+        """Term and index of the newest entry; seen outside when leadership or state next change."""
+        log = self._core.log
+        return log[-1][2], log.last
+
     def _tell(self) -> None:
         """Publish what changed, and the answers with it: who is answered sees the state that the answer speaks of."""
         core = self._core
         members = {id_: self._network.hints.get(id_, address) for id_, address in core.configuration.items()}
         leadership = Leadership(core.raftCurrentTerm, core.leader, core.settled)
-        fresh = Published(self._machine.state(), leadership, members, self._driver.trouble)
+        trouble = self._driver.trouble
+        fresh = Published(self._machine.state(), leadership, members, trouble, self._position())
         old = self._published
         if old is not None and members != old.members:
             self._remember(members)

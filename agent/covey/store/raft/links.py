@@ -18,7 +18,14 @@ _HIGH_WATER, _LOW_WATER = 4 << 20, 1 << 20
 
 
 class Refused(Exception):
-    """The other side is not who may speak here, or does not speak our language."""
+    """The other side is not who may speak here, or does not speak our language.
+
+    ``farewell`` is the last thing it is told.
+    """
+
+    def __init__(self, reason: str, farewell: Message | None = None) -> None:
+        super().__init__(reason)
+        self.farewell = farewell
 
 
 class _Kicked(Protocol):
@@ -66,7 +73,7 @@ class Link(asyncio.Protocol):
                 raise Refused("no TLS")
             self.node_id = self._check(tls)
         except Refused as refusal:
-            self._drop(str(refusal))
+            self._refuse(refusal)
             return
         transport.set_write_buffer_limits(_HIGH_WATER, _LOW_WATER)
         self.room = True
@@ -78,9 +85,12 @@ class Link(asyncio.Protocol):
         try:
             for message in self._frames.feed(data):
                 self._take(message)
-        except (Malformed, Refused) as refusal:
+        except Malformed as refusal:
             _log.warning("connection of manager %s dropped: %s", self.node_id, refusal)
             self._drop(str(refusal))
+        except Refused as refusal:
+            _log.warning("connection of manager %s dropped: %s", self.node_id, refusal)
+            self._refuse(refusal)
         except Exception as error:  # noqa: BLE001 - whatever the core could not take must stop the store
             self._owner.handler.fail(error)
             return
@@ -135,6 +145,15 @@ class Link(asyncio.Protocol):
         """Hang up at once."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _refuse(self, refusal: Refused) -> None:
+        """Hang up, after the last word if there is one."""
+        if refusal.farewell is None or self._transport is None:
+            self._drop(str(refusal))
+            return
+        self.refusal = str(refusal)
+        self._transport.write(encode(refusal.farewell))
+        self._transport.close()
 
     def _drop(self, reason: str) -> None:
         self.refusal = reason

@@ -21,6 +21,7 @@ from covey.state.apply import Outcome
 from covey.state.codec import encode_batch
 from covey.state.view import View
 from covey.store.base import Leadership, Notifier, Waiter
+from covey.store.raft import epoch as epochs
 from covey.store.raft.disk import Disk
 from covey.store.raft.driver import Answer
 from covey.store.raft.engine import Answers, Engine, Published
@@ -30,7 +31,7 @@ from covey.store.raft.membership import first_entries, joiner_entries
 from covey.store.raft.segment import Entry
 from covey.store.raft.timings import Timings
 from covey.store.raft.transport import Contexts, Identify, TlsNetwork
-from covey.store.raft.wire import MAX_COMMAND
+from covey.store.raft.wire import MAX_COMMAND, Hello
 
 _log = logging.getLogger(__name__)
 
@@ -53,15 +54,15 @@ class RaftSettings:
 
 def bootstrap(directory: Path, node_id: str, address: str) -> None:
     """Make ``directory`` that of the first manager of a new cluster; one that is there is only checked."""
-    _prepare(directory, node_id, first_entries(node_id, address), {})
+    _prepare(directory, node_id, first_entries(node_id, address), {}, 0)
 
 
-def prepare_join(directory: Path, node_id: str, members: Mapping[str, str]) -> None:
+def prepare_join(directory: Path, node_id: str, members: Mapping[str, str], epoch: int = 0) -> None:
     """Make ``directory`` that of a manager that ``members`` (node id to Raft address) are about to take in."""
-    _prepare(directory, node_id, joiner_entries(), members)
+    _prepare(directory, node_id, joiner_entries(), members, epoch)
 
 
-def _prepare(directory: Path, node_id: str, initial: list[Entry], peers: Mapping[str, str]) -> None:
+def _prepare(directory: Path, node_id: str, initial: list[Entry], peers: Mapping[str, str], epoch: int) -> None:
     """The directory is there as a whole or not at all, whenever this is interrupted; then it can be called again."""
     place = directory if directory.exists() else directory.with_name(directory.name + ".new")
     disk = Disk(place, node_id)
@@ -69,6 +70,8 @@ def _prepare(directory: Path, node_id: str, initial: list[Entry], peers: Mapping
     try:
         if peers:
             disk.save_peers(peers)
+        if epoch:
+            epochs.write(place, epochs.Epoch(epoch), RealFiles())
     finally:
         disk.close()
     if place != directory:
@@ -97,11 +100,14 @@ class RaftStore:
     # -- life
 
     async def start(self) -> None:
-        """Open the directory, listen, and take part; BadState or OSError if that cannot be."""
+        """Open the directory, listen, and take part; BadState, Superseded or OSError if that cannot be."""
         settings, loop = self._settings, asyncio.get_running_loop()
+        epoch = epochs.read(settings.directory)
+        epochs.require_current(epoch)
         disk = Disk(settings.directory, settings.node_id)
         await asyncio.to_thread(disk.open, None)
-        network = TlsNetwork(settings.node_id, settings.address, self._contexts, self._identify, os.urandom(8))
+        hello = Hello(settings.address, os.urandom(8), epoch.number)
+        network = TlsNetwork(settings.node_id, hello, self._contexts, self._identify)
 
         def publish(published: Published, answers: Answers) -> None:
             _post(loop, self._take, published, answers)
@@ -144,7 +150,8 @@ class RaftStore:
         self._error = self._engine.failure if self._engine is not None else None
         if self._error is not None:
             self._failed.set()
-        self._published = Published(self._published.state, Leadership(), self._published.members)
+        last = self._published
+        self._published = Published(last.state, Leadership(), last.members, last.position)
         self._notifier.notify()
 
     def _take(self, published: Published, answers: Answers) -> None:
@@ -161,6 +168,10 @@ class RaftStore:
         """The newest state applied here."""
         state: View = self._published.state
         return state
+
+    def position(self) -> tuple[int, int]:
+        """Term and index of the newest entry here."""
+        return self._published.position
 
     def leadership(self) -> Leadership:
         """Who leads, as far as known here."""
@@ -205,6 +216,11 @@ class RaftStore:
         """Take a snapshot soon, without waiting for the log to grow."""
         if self._engine is not None:
             _post(self._engine.loop, self._engine.compact)
+
+    def supersede(self, by: int) -> None:
+        """End here and for good if ``by`` is a later epoch than ours: somebody else has heard of it."""
+        if self._engine is not None:
+            _post(self._engine.loop, self._engine.superseded, by)
 
     async def _ask(self, timeout: float, call: Callable[[Engine, Answer], None]) -> Any:
         """Have the Raft thread do ``call`` and wait for its answer."""

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from covey.model.errors import CoveyError, FailedPrecondition
+from covey.store.raft import epoch as epochs
 from covey.store.raft.links import Link, Refused
 from covey.store.raft.wire import AnyMessage, Hello, Message
 
@@ -68,6 +69,9 @@ class Handler(Protocol):
     def fail(self, error: BaseException) -> None:
         """Something broke that must not be survived."""
 
+    def superseded(self, by: int) -> None:
+        """The cluster has begun a later epoch than ours, without us."""
+
 
 class Peer:
     """What is known of one member."""
@@ -84,12 +88,14 @@ class Peer:
 class TlsNetwork:
     """The connections of one manager."""
 
-    def __init__(self, node_id: str, address: str, contexts: Contexts, identify: Identify, session: bytes) -> None:
+    def __init__(self, node_id: str, hello: Hello, contexts: Contexts, identify: Identify) -> None:
         self._node_id, self._contexts, self._identify = node_id, contexts, identify
-        self._hello = Hello(address, session)
+        self._hello = hello
+        #: A voter of an earlier epoch has to learn that this is a later one; without a session it is no greeting.
+        self._farewell = Hello("", b"", hello.epoch) if hello.epoch else None
         self._peers: dict[str, Peer] = {}
         #: Newer addresses than the log has, as the nodes themselves said.
-        self.hints: dict[str, str] = {node_id: address}
+        self.hints: dict[str, str] = {node_id: hello.address}
         self._accepting: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(MAX_HANDSHAKES)
         self._server: asyncio.Task[None] | None = None
@@ -220,7 +226,7 @@ class TlsNetwork:
     def _check_caller(self, tls: ssl.SSLObject) -> str:
         node_id = self._identified(tls)
         if node_id not in self._peers:
-            raise Refused(f"node {node_id} is not a voter of this cluster, as far as known here")
+            raise Refused(f"node {node_id} is not a voter of this cluster, as far as known here", self._farewell)
         return node_id
 
     def _identified(self, tls: ssl.SSLObject) -> str:
@@ -241,7 +247,21 @@ class TlsNetwork:
         else:
             raise Refused("a message before the greeting, or on a connection that was replaced")
 
+    def _require_same_epoch(self, node_id: str, hello: Hello) -> None:
+        ours = self._hello.epoch
+        if hello.epoch > ours:
+            self.handler.superseded(hello.epoch)
+        if hello.epoch != ours:
+            raise Refused(
+                f"manager {node_id} is of the cluster as it was {epochs.at(hello.epoch)}, this one as it was "
+                f"{epochs.at(ours)}",
+                self._hello,
+            )
+        if not hello.session:
+            raise Refused("it does not take this node for a voter of its cluster")
+
     def _greeted_by(self, link: Link, peer: Peer, hello: Hello) -> None:
+        self._require_same_epoch(link.node_id, hello)
         if peer.listening is not None and peer.listening is not link:
             peer.listening.close()
         peer.listening = link
@@ -314,7 +334,7 @@ class TlsNetwork:
             try:
                 link.tune(tune)
                 link.send(self._hello)
-                await link.greeted()
+                self._require_same_epoch(node_id, await link.greeted())
             except BaseException:
                 link.close()
                 raise

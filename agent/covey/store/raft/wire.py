@@ -27,10 +27,14 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Hello(Message, frozen=True, tag="hello"):
-    """First on every connection, both ways.  ``session`` is another one after each start of the process."""
+    """First on every connection, both ways.  ``session`` is another one after each start of the process.
+
+    ``epoch`` is which life of the cluster the speaker belongs to; those of another hear no more than this.
+    """
 
     address: str
     session: bytes
+    epoch: int = 0
 
 
 class RequestVote(Message, frozen=True, tag="vote"):

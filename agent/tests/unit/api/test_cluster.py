@@ -10,6 +10,7 @@ import json
 import pytest
 from apis import Client, Clock, FakeEngine, FakeLife, Swarm
 
+from covey.api.bodies import RecoverRequest, RestoreRequest
 from covey.api.http import Request, Response
 from covey.api.router import ControlApi
 from covey.model.secret import Secret
@@ -70,3 +71,48 @@ async def test_only_a_manager_has_something_to_back_up():
     outsider = Client(ControlApi(FakeLife(), FakeEngine(), Clock()))
     answer = await outsider.post("/covey/v1/cluster/backup", {"Passphrase": PASSPHRASE})
     assert (answer.status, "only a manager" in answer.message) == (503, True)
+
+
+async def test_restore_takes_a_line_of_json_and_the_file_behind_it():
+    life = FakeLife()
+    head = json.dumps({"Passphrase": PASSPHRASE, "AdvertiseAddr": "10.0.0.9"}).encode()
+    client = Client(ControlApi(life, FakeEngine(), Clock()))
+    answer = await client.post("/covey/v1/cluster/restore", head + b"\n" + b"the\nfile")
+    assert (answer.status, answer.json) == (200, {"NodeID": "restored"})
+    secret = Secret(PASSPHRASE.encode())
+    assert life.asked == [RestoreRequest(file=b"the\nfile", passphrase=secret, advertise_addr="10.0.0.9")]
+    assert PASSPHRASE not in repr(life.asked)
+    assert (await client.post("/covey/v1/cluster/restore", head)).status == 400
+
+
+async def test_a_backup_may_be_larger_than_any_other_call():
+    api = ControlApi(FakeLife(), FakeEngine(), Clock())
+    assert api.body_limit("POST", "/covey/v1/cluster/restore") == 1 << 30
+    assert api.body_limit("POST", "/services/create") == api.body_limit("GET", "/nothing") == 4 << 20
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "wish"),
+    [
+        ("/covey/v1/cluster/recover", None, RecoverRequest()),
+        ("/covey/v1/cluster/recover", {"AdvertiseAddr": "10.0.0.9"}, RecoverRequest(advertise_addr="10.0.0.9")),
+        ("/swarm/init", {"ForceNewCluster": True, "ListenAddr": "0.0.0.0:2377"}, RecoverRequest()),
+        (
+            "/swarm/init",
+            {"ForceNewCluster": True, "ListenAddr": "10.0.0.9:4000", "AdvertiseAddr": "10.0.0.9", "Spec": {}},
+            RecoverRequest(listen_addr="10.0.0.9:4000", advertise_addr="10.0.0.9"),
+        ),
+    ],
+)
+async def test_recovery_by_our_path_and_by_the_peers(swarm: Swarm, path, body, wish):
+    answer = await swarm.client.post(path, body)
+    assert answer.status == 200
+    assert "n1" in answer.text
+    assert swarm.life.asked == [wish]
+
+
+async def test_the_status_says_how_far_the_log_is(swarm: Swarm):
+    term, index = swarm.store.position()
+    status = (await swarm.client.get("/covey/v1/status")).json
+    assert status["Raft"] == {"Term": term, "Index": index, "Epoch": 0}
+    assert (await Client(ControlApi(FakeLife(), FakeEngine(), Clock())).get("/covey/v1/status")).json["Raft"] is None

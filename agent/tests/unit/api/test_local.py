@@ -119,6 +119,7 @@ async def test_status(swarm: Swarm):
         "AdvertiseAddr": "10.0.0.1",
         "Leader": {"NodeID": "n1", "Addr": "10.0.0.1:2377"},
         "Managers": [{"NodeID": "n1", "Addr": "10.0.0.1:2377"}],
+        "Raft": {"Term": 1, "Index": 5, "Epoch": 0},
         "Error": "",
     }
     swarm.store.depose()

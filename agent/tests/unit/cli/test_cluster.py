@@ -164,3 +164,46 @@ def test_inspect_says_what_a_file_is(run, tmp_path, capsys):
     file.write_bytes(b"something else")
     assert run("inspect", str(file)) == 1
     assert "no backup of Covey" in capsys.readouterr().err
+
+
+def answers_node(agent: type[Handler], path: str) -> None:
+    agent.answers = {path: whole(b'{"NodeID": "n9"}'), "/covey/v1/status": whole(b'{"ClusterID": "c1"}')}
+
+
+def test_restore_hands_the_file_over_as_it_is(agent, run, tmp_path, capsys):
+    answers_node(agent, "/covey/v1/cluster/restore")
+    file = tmp_path / "b"
+    file.write_bytes(sealed())
+    assert run("restore", str(file), "--passphrase-file", "-", "--advertise-addr", "10.0.0.9") == 0
+    head, _, content = agent.asked[-1][1].partition(b"\n")
+    assert json.loads(head) == {"Passphrase": PASSPHRASE, "AdvertiseAddr": "10.0.0.9"}
+    assert content == file.read_bytes()
+    assert "node n9" in capsys.readouterr().out
+
+
+def test_what_is_no_backup_is_not_handed_over(agent, run, tmp_path):
+    file = tmp_path / "b"
+    file.write_bytes(b"something else")
+    assert run("restore", str(file), "--passphrase-file", "-") == 1
+    assert agent.asked == []
+
+
+def test_recover_needs_a_person_or_a_yes(agent, run, capsys):
+    answers_node(agent, "/covey/v1/cluster/recover")
+    assert run("recover") == 1
+    assert "--yes" in capsys.readouterr().err
+    assert [path for path, _ in agent.asked] == ["/covey/v1/status"]
+    assert run("recover", "--yes", "--advertise-addr", "10.0.0.9") == 0
+    assert json.loads(agent.asked[-1][1]) == {"AdvertiseAddr": "10.0.0.9"}
+
+
+@pytest.mark.parametrize(("answer", "code", "asked"), [("yes\n", 0, 2), ("y\n", 1, 1), ("\n", 1, 1)])
+def test_recover_asks_a_person(agent, tmp_path, monkeypatch, answer, code, asked):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    answers_node(agent, "/covey/v1/cluster/recover")
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    assert room.main(["--socket", str(tmp_path / "covey.sock"), "cluster", "recover"]) == code
+    assert len(agent.asked) == asked

@@ -145,7 +145,7 @@ async def world(clock):
     world = World(store, clock)
     spec = ClusterSpec(dispatcher=DispatcherSpec(heartbeat_period=3 * SECOND))
     manager = builders.node("manager1", role="manager", manager_address="192.0.2.9:2377")
-    await world.write(Create(Cluster(id="c", spec=spec)), Create(manager))
+    await world.write(Create(Cluster(id="c", spec=spec, epoch=7)), Create(manager))
     for name in ("n1", "n2"):
         await world.write(Create(builders.node(name, state="unknown")))
     yield world
@@ -159,7 +159,7 @@ async def test_hello_makes_the_node_ready_before_welcome(world, clock):
     node = world.store.view().nodes["n1"]
     assert (node.status.state, node.status.address, node.description) == (NodeState.READY, "192.0.2.1", HOST)
     assert node.status.since == pytest.approx(clock.now(), abs=0.1)
-    assert welcome.heartbeat_period == 3.0
+    assert (welcome.heartbeat_period, welcome.epoch) == (3.0, 7)
     assert welcome.managers == (ManagerAddress(node_id="manager1", address="192.0.2.9:2377"),)
     assert world.dispatcher.heard()["n1"] == pytest.approx(clock.now(), abs=0.1)
 

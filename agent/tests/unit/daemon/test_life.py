@@ -1,21 +1,35 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a node comes into a cluster and leaves it; a real store for founding, a still member for the rest."""
 
+import os
 import socket
+from types import SimpleNamespace
 
 import pytest
 
-from covey.api.bodies import CompleteRequest, InitRequest, JoinRequest
+from covey.api.bodies import CompleteRequest, InitRequest, JoinRequest, RecoverRequest, RestoreRequest
 from covey.api.ports import LocalState
 from covey.daemon.clock import SystemClock
 from covey.daemon.config import Config
 from covey.daemon.life import Life
 from covey.daemon.places import Places
 from covey.model.admission import Admission
-from covey.model.errors import AlreadyInCluster, FailedPrecondition, Forbidden, InvalidArgument, NotInCluster
+from covey.model.errors import (
+    AlreadyInCluster,
+    BadState,
+    FailedPrecondition,
+    Forbidden,
+    InvalidArgument,
+    NotInCluster,
+)
 from covey.model.secret import Secret
 from covey.model.spec import Role
 from covey.security import ca
+from covey.store import backup
+from covey.store.memory import MemoryStore
+from covey.store.raft import epoch
+from covey.store.raft.files import RealFiles
+from covey.store.raft.transplant import extract
 
 NOW = SystemClock().now()
 CLUSTER, NODE = "c" * 25, "n" * 25
@@ -26,11 +40,10 @@ class StillMember:
 
     def __init__(self, who, settings) -> None:
         self.who, self.settings, self.log = who, settings, []
-        self.settled = True
-        self.trouble = ""
+        self.settled, self.trouble, self.superseded, self.manager = True, "", "", None
 
     def managing(self):
-        return None
+        return self.manager
 
     def managers(self):
         return ()
@@ -212,3 +225,139 @@ async def test_a_changed_role_is_a_new_certificate_and_a_new_member(world, life)
     assert life.status().role is Role.MANAGER
     assert [member.log for member in world.members] == [["start", "stop"], ["start"]]
     assert world.places.load()[0].role is Role.MANAGER
+
+
+# -- another life of the cluster
+
+PASSPHRASE = Secret(b"correct horse battery")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(backup, "_SCRYPT", {"n": 2, "r": 8, "p": 1})
+
+
+async def founded(world, life) -> str:
+    """The node id of the founder, whose agent has stopped its parts."""
+    node_id = await life.init(InitRequest(listen_addr=world.config.listen_addr))
+    world.members[-1].log.clear()
+    return node_id
+
+
+def state(world, node_id):
+    return extract(world.places.raft, node_id)
+
+
+def restoring(world, view, **parts) -> RestoreRequest:
+    file = b"".join(backup.write(view, "2026-11-26T03:12:00Z", "0.1.0", PASSPHRASE, os.urandom))
+    return RestoreRequest(**{"file": file, "passphrase": PASSPHRASE, "listen_addr": world.config.listen_addr, **parts})
+
+
+@pytest.fixture
+def empty(tmp_path):
+    """Another host, in no cluster."""
+    return World(tmp_path / "empty")
+
+
+async def test_a_restored_cluster_is_the_same_one_with_this_host_as_its_only_manager(world, life, empty):
+    old = await founded(world, life)
+    before = state(world, old).view
+    restored = empty.life()
+    await restored.start()
+    new = await restored.restore(restoring(empty, before))
+    who, _ = empty.places.load()
+    assert (who.node_id, who.cluster_id, who.role) == (new, before.cluster.id, Role.MANAGER)
+    assert who.root == before.cluster.root_certificate
+    after = state(empty, new)
+    assert after.epoch == after.view.cluster.epoch > 1_700_000_000
+    assert after.view.cluster.worker_token == before.cluster.worker_token
+    nodes = after.view.nodes
+    assert (nodes[new].manager_address, nodes[new].spec.role) == (empty.config.listen_addr, Role.MANAGER)
+    assert (nodes[old].manager_address, nodes[old].spec.role) == ("", Role.WORKER)
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [({"passphrase": Secret(b"something else")}, "passphrase is not the one"), ({"file": b"nonsense"}, "no backup")],
+)
+async def test_what_cannot_be_restored_changes_nothing(world, life, empty, parts, words):
+    view = state(world, await founded(world, life)).view
+    other = empty.life()
+    await other.start()
+    with pytest.raises(InvalidArgument, match=words):
+        await other.restore(restoring(empty, view, **parts))
+    assert other.status().state is LocalState.INACTIVE
+    assert list(empty.config.state_dir.iterdir()) == []
+
+
+async def test_a_host_that_is_in_a_cluster_is_not_restored_over(world, life):
+    view = state(world, await founded(world, life)).view
+    with pytest.raises(AlreadyInCluster):
+        await life.restore(restoring(world, view))
+    assert world.members[-1].log == []
+
+
+async def test_a_recovered_manager_is_alone_with_its_state_and_keeps_the_old_directory(world, life):
+    node_id = await founded(world, life)
+    before = state(world, node_id)
+    assert await life.recover(RecoverRequest()) == node_id
+    assert [member.log for member in world.members] == [["stop"], ["start"]]
+    after = state(world, node_id)
+    assert after.epoch == after.view.cluster.epoch > before.epoch == 0
+    assert after.view.nodes[node_id].manager_address == before.view.nodes[node_id].manager_address
+    (kept,) = world.places.kept.iterdir()
+    assert extract(kept, node_id) == before
+
+
+async def test_a_recovery_may_change_the_address(world, life):
+    node_id = await founded(world, life)
+    await life.recover(RecoverRequest(advertise_addr="127.0.0.2"))
+    port = world.config.listen_addr.split(":")[1]
+    assert world.members[-1].settings.advertise == "127.0.0.2"
+    assert state(world, node_id).view.nodes[node_id].manager_address == f"127.0.0.2:{port}"
+    assert world.places.first_managers()[0].addr == f"127.0.0.2:{port}"
+    with pytest.raises(InvalidArgument, match="not an IP address"):
+        await life.recover(RecoverRequest(advertise_addr="nowhere"))
+
+
+async def test_a_recovery_that_fails_leaves_the_manager_as_it_was(world, life):
+    await founded(world, life)
+    (world.places.raft / "hard").write_bytes(b"damaged")
+    with pytest.raises(BadState, match="hard"):
+        await life.recover(RecoverRequest(advertise_addr="127.0.0.2"))
+    assert [member.log for member in world.members] == [["stop"], ["start"]]
+    assert world.members[-1].settings.advertise == "127.0.0.1"
+    assert not world.places.kept.exists()
+
+
+async def test_nothing_is_recovered_where_a_majority_lives(world, life):
+    await founded(world, life)
+    store = MemoryStore("leader")
+    await store.add_member("another", "x:1", 1.0)
+    world.members[-1].manager = SimpleNamespace(store=store)
+    with pytest.raises(FailedPrecondition, match="node leader, so a majority of them lives"):
+        await life.recover(RecoverRequest())
+    assert world.members[-1].log == []
+    store.depose()
+    await life.recover(RecoverRequest())
+
+
+async def test_only_a_manager_can_be_recovered(world, life):
+    with pytest.raises(NotInCluster, match="nothing to recover"):
+        await life.recover(RecoverRequest())
+    await life.join(joining(world))
+    with pytest.raises(FailedPrecondition, match="no manager"):
+        await life.recover(RecoverRequest())
+
+
+async def test_a_superseded_manager_says_so_and_keeps_its_state_when_it_becomes_a_worker(world, life):
+    node_id = await founded(world, life)
+    world.members[-1].superseded = "the cluster was recovered without this manager"
+    report = life.status()
+    assert (report.state, report.error) == (LocalState.ERROR, "the cluster was recovered without this manager")
+    epoch.write(world.places.raft, epoch.Epoch(0, superseded_by=1), RealFiles())
+    await life.change_role()
+    assert life.status().role is Role.WORKER
+    assert not world.places.raft.exists()
+    (kept,) = world.places.kept.iterdir()
+    assert extract(kept, node_id).view.nodes[node_id].spec.role is Role.MANAGER

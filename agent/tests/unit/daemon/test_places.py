@@ -68,3 +68,40 @@ def test_truncated_settings_are_damage(tmp_path, who):
     file.write_bytes(file.read_bytes()[:10])
     with pytest.raises(BadState, match=r"settings\.json"):
         places.load()
+
+
+def raft_at(path, content):
+    path.mkdir(parents=True)
+    (path / "journal").write_text(content)
+
+
+def test_the_next_raft_takes_the_place_of_the_old_one_which_is_kept(tmp_path):
+    places = Places(tmp_path)
+    raft_at(places.raft, "old")
+    raft_at(places.next_raft, "new")
+    kept = places.replace_raft("raft-1")
+    assert (places.raft / "journal").read_text() == "new"
+    assert (kept / "journal").read_text() == "old"
+    assert places.kept.stat().st_mode & 0o077 == 0
+    places.prepare()
+    assert (places.raft / "journal").read_text() == "new"
+
+
+def test_a_recovery_interrupted_between_its_renames_is_finished(tmp_path):
+    places = Places(tmp_path)
+    raft_at(places.raft, "old")
+    raft_at(places.next_raft, "new")
+    places.keep_raft("raft-1")
+    places.prepare()
+    assert (places.raft / "journal").read_text() == "new"
+    assert not places.next_raft.exists()
+
+
+def test_a_recovery_interrupted_before_it_counted_is_dropped(tmp_path):
+    places = Places(tmp_path)
+    raft_at(places.raft, "old")
+    raft_at(places.next_raft, "new")
+    raft_at(places.next_raft.with_name("raft.next.new"), "half")
+    places.prepare()
+    assert [path.name for path in places.cluster.iterdir()] == ["raft"]
+    assert (places.raft / "journal").read_text() == "old"

@@ -180,7 +180,9 @@ async def test_a_manager_gets_and_gives_up_its_vote_at_any_manager(net):
 
 async def test_a_manager_learns_who_votes_and_nobody_else_does(net):
     for address in addresses(net):
-        assert await net.as_node(FOLLOWER).raft_members(address) == dict(net.leader.store.members())
+        assert await net.as_node(FOLLOWER).raft_members(address) == wire.RaftMembers(
+            members=dict(net.leader.store.members())
+        )
         for number, reason in ((WORKER, "is a worker"), (REMOVED, "was removed")):
             with pytest.raises(Forbidden, match=reason):
                 await net.as_node(number).raft_members(address)

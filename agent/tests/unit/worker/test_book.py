@@ -28,8 +28,8 @@ def book(tmp_path: Path) -> Book:
 
 def test_what_is_written_is_read(book: Book) -> None:
     book.save(PAGE)
-    book.save_managers(KNOWN)
-    assert (book.load(), book.load_managers()) == (PAGE, KNOWN)
+    book.save_managers(KNOWN, epoch=7)
+    assert (book.load(), book.load_managers(), book.load_epoch()) == (PAGE, KNOWN, 7)
     assert stat.S_IMODE(book.directory.stat().st_mode) == 0o700
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in book.directory.iterdir()}
     assert modes == {ASSIGNMENTS: 0o600, MANAGERS: 0o600}
@@ -37,6 +37,7 @@ def test_what_is_written_is_read(book: Book) -> None:
 
 def test_where_nothing_was_written_there_is_an_empty_page(book: Book) -> None:
     assert (book.load(), book.load_managers()) == (Page(node_id="n1"), ())
+    assert book.load_epoch() == 0
 
 
 def test_any_cut_is_noticed_and_nothing_is_deleted(book: Book) -> None:

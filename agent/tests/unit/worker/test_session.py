@@ -278,3 +278,19 @@ async def test_an_agent_told_to_stop_in_the_moment_its_session_breaks_does_stop(
     async with house.agent():
         await joined(house)
         house.managers.lose()
+
+
+async def test_a_manager_of_before_a_recovery_has_no_say(house: House) -> None:
+    house.managers.epochs["b:2377"] = 7
+    house.managers.leader = "b:2377"
+    async with house.agent():
+        await joined(house)
+    assert (house.book.load_epoch(), house.epochs) == (7, [7])
+    house.managers.put(task())
+    house.managers.leader = "a:2377"
+    async with house.agent():
+        await house.managers.until(lambda: house.managers.sessions >= 3)
+        await asyncio.sleep(5)
+        assert house.engine.called("create") == []
+        house.managers.leader = "b:2377"
+        await house.managers.until_state("t1", S.RUNNING)

@@ -14,6 +14,7 @@ from covey.api.front.engine import Engine
 from covey.api.front.server import Front
 from covey.api.front.sockets import Hangups, listen
 from covey.api.http import HeaderHook, Proxied, Request, Response
+from covey.api.routes import BODY_LIMIT
 
 QUIET = 200  # turns of the event loop
 GUARD = 30.0  # only a test that hangs ever sees it
@@ -77,6 +78,9 @@ class Ours:
 
     asked: list[Request] = field(default_factory=list)
     reply: Callable[[Request], Awaitable[Response]] | None = None
+
+    def body_limit(self, method: str, path: str) -> int:
+        return BODY_LIMIT
 
     def owns(self, method: str, path: str) -> bool:
         return path.startswith("/ours")

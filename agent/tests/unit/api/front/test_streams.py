@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from covey.api.front.local import BODY_LIMIT
 from covey.api.http import Request, Response
+from covey.api.routes import BODY_LIMIT
 
 from .conftest import QUIET, Peer, World, answers, settle
 

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the beginning of a new epoch writes: who is a manager now, and who is none any more.  Pure.
+
+The nodes of before stay, with their tasks: those that still live come back under their ids, the others are found to be
+down as usual.  Former managers are to be workers; who holds no vote must not look as if it did, and can be removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from covey.control.cluster import Founder
+from covey.model.changes import Change, Create, Update
+from covey.model.objects import Node, NodeDescription
+from covey.model.spec import NodeSpec, Role
+from covey.state.view import View
+
+
+def recovered(view: View, node_id: str, manager_address: str, epoch: int) -> tuple[Change, ...]:
+    """That node, which is in the state, is the only manager of ``epoch``."""
+    return (*_begun(view, epoch), *_managers(view, node_id, manager_address))
+
+
+def restored(view: View, founder: Founder, epoch: int) -> tuple[Change, ...]:
+    """A node that nobody knew is the only manager of ``epoch``."""
+    node = Node(
+        id=founder.node_id,
+        spec=NodeSpec(role=Role.MANAGER, availability=founder.availability, labels=founder.labels),
+        role=Role.MANAGER,
+        description=NodeDescription(hostname=founder.hostname),
+        manager_address=founder.manager_address,
+    )
+    return (*_begun(view, epoch), *_managers(view, "", ""), Create(node))
+
+
+def _begun(view: View, epoch: int) -> Iterator[Change]:
+    yield Update(msgspec.structs.replace(view.cluster, epoch=epoch))
+
+
+def _managers(view: View, chosen: str, address: str) -> Iterator[Change]:
+    for node in view.nodes.values():
+        is_chosen = node.id == chosen
+        if is_chosen or node.spec.role is Role.MANAGER or node.manager_address:
+            spec = msgspec.structs.replace(node.spec, role=Role.MANAGER if is_chosen else Role.WORKER)
+            yield Update(msgspec.structs.replace(node, spec=spec, manager_address=address if is_chosen else ""))

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cluster's next life on this node: restored from a backup, or recovered from a lost majority.
+
+Both prepare the new Raft directory beside what counts; nothing of the old state is deleted.  Blocking: for a thread.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from pathlib import Path
+
+from covey.api.bodies import RestoreRequest
+from covey.control.cluster import Founder, certificate_lifetime, root_of
+from covey.control.recovery import recovered, restored
+from covey.daemon import addresses
+from covey.daemon.places import Places, Settings
+from covey.model.admission import ManagerInfo
+from covey.model.changes import Batch
+from covey.model.clock import Clock
+from covey.model.spec import Role
+from covey.security import ca, keys
+from covey.security.identity import Identity, assemble
+from covey.store import backup
+from covey.store.raft import epoch as epochs
+from covey.store.raft.transplant import Root, Voter, extract, plant
+
+log = logging.getLogger(__name__)
+
+
+def restore(
+    places: Places, settings: Settings, request: RestoreRequest, clock: Clock, hostname: str, raft_listen: str
+) -> Identity:
+    """The backup's cluster with this host as its only manager, in ``forming/``; the caller makes it count."""
+    _, view = backup.read(io.BytesIO(request.file), request.passphrase)
+    cluster, now = view.cluster, clock.now()
+    node_id, key, root = clock.new_id(), keys.new_key(), root_of(cluster)
+    leaf = ca.sign(root, keys.make_csr(key), node_id, Role.MANAGER, cluster.id, now, certificate_lifetime(cluster.spec))
+    who = assemble(leaf, key, root.cert_pem)
+    address = _server_address(settings)
+    places.form(who, settings, (ManagerInfo(node_id=node_id, addr=address),))
+    epoch = epochs.following(cluster.epoch, now)
+    batch = Batch(clock.new_id(), now, restored(view, Founder(node_id, hostname, address), epoch))
+    voter = Voter(node_id, addresses.raft_address(settings.advertise, raft_listen))
+    plant(places.forming / "raft", voter, Root(view, 0, cluster.epoch), batch, epoch)
+    return who
+
+
+def recover(places: Places, who: Identity, settings: Settings, clock: Clock, raft_listen: str) -> Path:
+    """Make this manager, which does not run, the only one; where its Raft directory of before is kept."""
+    root, now = extract(places.raft, who.node_id), clock.now()
+    address = _server_address(settings)
+    epoch = epochs.following(max(root.epoch, root.view.cluster.epoch), now)
+    batch = Batch(clock.new_id(), now, recovered(root.view, who.node_id, address, epoch))
+    voter = Voter(who.node_id, addresses.raft_address(settings.advertise, raft_listen))
+    plant(places.next_raft, voter, root, batch, epoch)
+    places.resettle(settings, (ManagerInfo(node_id=who.node_id, addr=address),))
+    return places.replace_raft(stamp(now))
+
+
+def put_away(places: Places, clock: Clock) -> None:
+    """A manager that becomes a worker forgets the state, but not what its cluster was recovered without."""
+    if not epochs.read(places.raft).superseded_by:
+        places.forget_raft()
+        return
+    kept = places.keep_raft(stamp(clock.now()))
+    log.warning("what this manager knew before the cluster was recovered is kept in %s", kept)
+
+
+def stamp(now: float) -> str:
+    """A name for what is kept from before that moment."""
+    return time.strftime("raft-%Y%m%dT%H%M%SZ", time.gmtime(now))
+
+
+def _server_address(settings: Settings) -> str:
+    return addresses.join(settings.advertise, addresses.split(settings.listen)[1])

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the beginning of a new epoch writes."""
+
+from builders import after, node, replace, service, task, view
+
+from covey.control.cluster import Founder
+from covey.control.recovery import recovered, restored
+from covey.control.roster import epoch_of, managers_of
+from covey.model.objects import Cluster
+from covey.model.session import ManagerAddress
+from covey.model.spec import NodeSpec, Role
+
+
+def manager(id_, **parts):
+    spec = NodeSpec(role=Role.MANAGER, labels={"disk": "ssd"})
+    return replace(node(id_, role="manager", manager_address=f"{id_}:2377", **parts), spec=spec)
+
+
+WEB = service("web")
+BEFORE = view(Cluster(id="c1"), manager("m1"), manager("m2"), node("w1"), WEB, task(WEB, 1, on="w1"))
+
+
+def test_the_survivor_is_the_only_manager():
+    now = after(BEFORE, *recovered(BEFORE, "m2", "10.0.0.2:2377", 7))
+    assert managers_of(now) == (ManagerAddress(node_id="m2", address="10.0.0.2:2377"),)
+    assert {id_: node.spec.role for id_, node in now.nodes.items()} == {
+        "m1": Role.WORKER, "m2": Role.MANAGER, "w1": Role.WORKER,
+    }  # fmt: skip
+    assert epoch_of(now) == 7
+
+
+def test_the_others_keep_the_rest_of_what_they_are():
+    now = after(BEFORE, *recovered(BEFORE, "m2", "10.0.0.2:2377", 7))
+    assert now.nodes["m1"].role is Role.MANAGER, "its certificate still says so"
+    assert now.nodes["m1"].spec.labels == {"disk": "ssd"}
+    assert (now.nodes["w1"], now.services, now.tasks) == (BEFORE.nodes["w1"], BEFORE.services, BEFORE.tasks)
+
+
+def test_a_survivor_that_was_about_to_become_a_worker_stays_a_manager():
+    demoted = replace(BEFORE.nodes["m2"], spec=NodeSpec(role=Role.WORKER))
+    half_way = view(Cluster(id="c1"), manager("m1"), demoted)
+    assert after(half_way, *recovered(half_way, "m2", "x:2377", 7)).nodes["m2"].spec.role is Role.MANAGER
+
+
+def test_restored_elsewhere_every_manager_of_before_is_none():
+    now = after(BEFORE, *restored(BEFORE, Founder("fresh", "host9", "10.0.0.9:2377"), 7))
+    assert managers_of(now) == (ManagerAddress(node_id="fresh", address="10.0.0.9:2377"),)
+    assert (now.nodes["fresh"].role, now.nodes["fresh"].description.hostname) == (Role.MANAGER, "host9")
+    assert [id_ for id_, node in now.nodes.items() if node.spec.role is Role.MANAGER] == ["fresh"]
+    assert epoch_of(now) == 7
