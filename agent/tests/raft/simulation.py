@@ -103,6 +103,9 @@ class SimNetwork:
     def post(self, node_id, message):
         return self.sim.post(self.node_id, node_id, message)
 
+    def asked(self):
+        return True
+
     def room(self, node_id):
         pipe = self.sim.pipes[self.node_id, node_id]
         return pipe.open and pipe.arrival < self.sim.now + 0.3

@@ -2,6 +2,7 @@
 """A new epoch grown from one survivor: it has all that was acknowledged, and the others of old have no part in it."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -9,6 +10,7 @@ from covey.model.changes import Batch
 from covey.model.errors import Superseded
 from covey.store.raft import prepare_join
 from covey.store.raft.transplant import Voter, extract, plant
+from covey.store.raft.transport import DIAL_TIMEOUT
 from tests.raft.harness import eventually
 
 EPOCH = 1_790_000_000
@@ -109,3 +111,15 @@ async def test_planting_can_be_interrupted_and_called_again(cluster, tmp_path):
     grown = extract(tmp_path / "grown", "node-a")
     assert (grown.epoch, set(grown.view.service_names)) == (EPOCH, {"w0"})
     assert grown.term > root.term
+
+
+async def test_an_election_waits_until_every_voter_was_asked_once(cluster):
+    """So that managers of old that start together do not decide anything before the recovered one was heard."""
+    await cluster.of(3)
+    await crash_all(cluster)
+    with socket.create_server(("127.0.0.1", cluster.members["node-c"].port)):
+        begin = asyncio.get_running_loop().time()
+        for name in ("node-a", "node-b"):
+            await cluster.members[name].start()
+        await cluster.leader()
+        assert asyncio.get_running_loop().time() - begin >= DIAL_TIMEOUT

@@ -59,7 +59,8 @@ class Electing(SyncObj):
             return False
         if not self.otherNodes:
             return True
-        if not super()._SyncObj__connectedToAnyone():
+        # Each member is asked first whether the cluster has gone on without us: see ``epoch``.
+        if not super()._SyncObj__connectedToAnyone() or not self.network.asked():
             return False
         return self._SyncObj__transferInProgress or self._encouraged()
 

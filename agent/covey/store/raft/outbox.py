@@ -21,6 +21,9 @@ class Network(Protocol):
     def room(self, node_id: str) -> bool:
         """Whether the member takes what is sent as fast as it is sent."""
 
+    def asked(self) -> bool:
+        """Whether every member was dialled at least once, with whatever outcome."""
+
     def admit(self, node_id: str, address: str) -> None:
         """Talk with this node from now on."""
 

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -151,7 +151,7 @@ class RaftStore:
         if self._error is not None:
             self._failed.set()
         last = self._published
-        self._published = Published(last.state, Leadership(), last.members, last.position)
+        self._published = replace(last, leadership=Leadership(), trouble="")
         self._notifier.notify()
 
     def _take(self, published: Published, answers: Answers) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A manager's Raft directory while no store runs on it: what its log adds up to, and a new one grown from a state.
 
-The new one is that of the only voter of a new epoch.  Nothing of the old one is changed.
+The new one is that of the only voter of a new epoch.  The old one is no more changed than by any start.
 """
 
 from __future__ import annotations

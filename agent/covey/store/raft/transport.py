@@ -82,6 +82,7 @@ class Peer:
         self.listening: Link | None = None
         self.session = b""
         self.wake = asyncio.Event()
+        self.asked = False
         self.task: asyncio.Task[None] | None = None
 
 
@@ -114,6 +115,10 @@ class TlsNetwork:
         """Whether that connection keeps up."""
         peer = self._peers.get(node_id)
         return peer is not None and peer.speaking is not None and peer.speaking.room
+
+    def asked(self) -> bool:
+        """Whether each of them was dialled once."""
+        return all(peer.asked for peer in self._peers.values())
 
     def admit(self, node_id: str, address: str) -> None:
         """Dial this node until it is expelled, at ``address`` unless it told us a newer one."""
@@ -288,6 +293,7 @@ class TlsNetwork:
             try:
                 link = await self._dial(node_id, peer.address)
             except (OSError, Refused) as error:
+                peer.asked = True
                 if told != str(error):
                     told = str(error)
                     _log.warning("manager %s cannot be reached at %s: %s", node_id, peer.address, error or "no answer")
@@ -302,6 +308,7 @@ class TlsNetwork:
 
     async def _speak(self, node_id: str, peer: Peer, link: Link) -> None:
         """Use the connection while it lasts."""
+        peer.asked = True
         peer.speaking, peer.session = link, link.greeting.result().session
         self.handler.connected(node_id)
         self.handler.kick()
