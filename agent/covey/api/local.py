@@ -15,10 +15,11 @@ from covey.api.bodies import CompleteRequest, JoinRequestBody
 from covey.api.call import Call
 from covey.api.http import JSON_TYPE, Response
 from covey.api.lastknown import API_VERSION, MIN_API_VERSION
-from covey.api.ports import EngineAnswer, Managing
+from covey.api.ports import EngineAnswer, Managing, NodeReport
 from covey.api.specs import Json
 from covey.control.roster import epoch_of
 from covey.model.errors import EngineDown, Unsupported
+from covey.model.units import rfc3339
 from covey.state.view import View
 
 #: Clients wait for this before they create a service, and go on without it.
@@ -107,6 +108,7 @@ async def status(call: Call) -> Response:
             "Leader": {"NodeID": leader, "Addr": managers.get(leader, "")} if leader else None,
             "Managers": [{"NodeID": node_id, "Addr": address} for node_id, address in sorted(managers.items())],
             "Raft": raft,
+            "Certificate": _certificate(report),
             "Error": report.error,
         }
     )
@@ -116,6 +118,18 @@ def _raft(managing: Managing) -> Json:
     """How far this manager's log is, for choosing the one to recover from."""
     term, index = managing.store.position()
     return {"Term": term, "Index": index, "Epoch": epoch_of(managing.store.view())}
+
+
+async def renew(call: Call) -> Response:
+    await call.node.renew()
+    return Response.json({"Certificate": _certificate(call.node.status())})
+
+
+def _certificate(report: NodeReport) -> Json | None:
+    if report.certificate is None:
+        return None
+    not_before, not_after = report.certificate
+    return {"NotBefore": rfc3339(not_before), "NotAfter": rfc3339(not_after)}
 
 
 async def request_join(call: Call) -> Response:

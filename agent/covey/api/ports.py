@@ -38,7 +38,8 @@ class LocalState(StrEnum):
 class NodeReport:
     """What this node knows of itself without asking anybody.
 
-    ``managers`` are those it would turn to; ``error`` is for a person: why the state is ERROR, or what else is wrong.
+    ``managers`` are those it would turn to; ``certificate``: from when to when its certificate holds; ``error`` is
+    for a person: why the state is ERROR, or what else is wrong.
     """
 
     state: LocalState
@@ -48,6 +49,7 @@ class NodeReport:
     role: Role | None = None
     advertise_addr: str = ""
     managers: tuple[ManagerInfo, ...] = ()
+    certificate: tuple[float, float] | None = None
     error: str = ""
 
 
@@ -93,6 +95,9 @@ class NodeLife(Protocol):
 
     async def leave(self, force: bool) -> None:
         """Leave; what it ran is stopped.  That a manager may not simply go was checked before."""
+
+    async def renew(self) -> None:
+        """Get a new certificate now.  NotInCluster, Forbidden, Unavailable."""
 
     async def request_join(self, advertise_addr: str) -> bytes:
         """A certificate request (PEM) for a key that is kept until the join is complete; a repeat gives the same."""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`covey`: `covey status` says what this host is of a cluster, `covey cluster` handles the cluster as a whole.
+"""`covey`: `covey status` says what this host is of a cluster, `covey cluster` handles the cluster as a whole,
+`covey renew` gets this node a new certificate.
 
 Exit status: 0 when it is done (for `status`: this host is active), 1 when not, 2 when the agent does not answer.
 """
@@ -16,6 +17,9 @@ import covey
 from covey.cli import cluster
 from covey.cli.agent import DEFAULT_SOCKET, Agent, CallFailed
 
+#: Several managers may be asked, each of which may wait for an election.
+RENEW_TIMEOUT = 60.0
+
 
 def describe(status: Mapping[str, Any]) -> Iterator[str]:
     """The lines that ``covey status`` prints."""
@@ -24,6 +28,8 @@ def describe(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"cluster    {status['ClusterID']}"
         yield f"node       {status['NodeID']} ({status['Role']})"
         yield f"address    {status['AdvertiseAddr']}"
+    if status.get("Certificate"):
+        yield f"certified  until {status['Certificate']['NotAfter']}"
     leader = status.get("Leader")
     for manager in status.get("Managers") or ():
         leads = " (leader)" if leader and leader["NodeID"] == manager["NodeID"] else ""
@@ -41,6 +47,13 @@ def show_status(_wanted: argparse.Namespace, agent: Agent) -> int:
     return 0 if status["State"] == "active" else 1
 
 
+def renew(_wanted: argparse.Namespace, agent: Agent) -> int:
+    """``covey renew``."""
+    answer = agent.post("/covey/v1/renew", b"", RENEW_TIMEOUT)
+    print(f"certified  until {answer['Certificate']['NotAfter']}")  # noqa: T201 - a command line speaks to a person
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the process's exit status."""
     parser = argparse.ArgumentParser(prog="covey", description=__doc__)
@@ -48,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--socket", default=DEFAULT_SOCKET, help=f"the agent's control socket ({DEFAULT_SOCKET})")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("status", help="what this host is of a cluster").set_defaults(run=show_status)
+    commands.add_parser("renew", help="get this node a new certificate now").set_defaults(run=renew)
     cluster.add_commands(commands)
     wanted = parser.parse_args(arguments)
     try:

@@ -20,7 +20,6 @@ from yarl import URL
 from covey.client import sockets, wire
 from covey.model.admission import Admission, Wire
 from covey.model.errors import CoveyError, Forbidden, NotLeader, Unavailable
-from covey.model.secret import Secret
 
 Context = Callable[[], ssl.SSLContext]
 T = TypeVar("T")
@@ -32,6 +31,8 @@ ROOT_LIMIT = 64 << 10
 #: A vote is given only after the leader has tried the newcomer's Raft port.
 RAFT_TIMEOUT = 30.0
 
+#: OpenSSL's words for a certificate that does not hold yet, and one that does no more.
+_NOT_NOW = (9, 10)
 _CLOSED = (ssl.SSLError, ConnectionResetError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
 log = logging.getLogger(__name__)
@@ -91,10 +92,9 @@ class Managers:
         check(pem)
         return pem
 
-    async def join(self, address: str, csr: bytes, token: Secret, hostname: str) -> Admission:
+    async def join(self, address: str, call: wire.JoinCall) -> Admission:
         """Be let in by a token; with a context that is pinned to the root checked before."""
-        body = wire.JoinCall(csr=csr.decode("ascii"), token=token, hostname=hostname)
-        return await self._post(address, wire.JOIN, body, Admission)
+        return await self._post(address, wire.JOIN, call, Admission)
 
     async def renew(self, address: str, csr: bytes) -> Admission:
         """A new certificate for this node."""
@@ -178,9 +178,16 @@ async def try_each(addresses: Sequence[str], call: Callable[[str], Awaitable[T]]
 def failed(address: str, error: Exception) -> CoveyError:
     """What it means that a connection to a manager failed so."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        reason = error.certificate_error
+        if isinstance(reason, ssl.SSLCertVerificationError) and reason.verify_code in _NOT_NOW:
+            return Unavailable(
+                f"the certificate of manager {address} does not hold by this host's clock ({reason.verify_message}): "
+                "see `timedatectl` here and there; if both clocks are right, that manager was away for longer than its "
+                "certificate holds"
+            )
         return Forbidden(
-            f"what answers at {address} is not a manager of this cluster: {error.certificate_error}; is the address "
-            "that of another cluster, or has this host's clock gone astray?"
+            f"what answers at {address} is not a manager of this cluster: {reason}; is the address "
+            "that of another cluster?"
         )
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return Unavailable(f"what answers at {address} does not speak TLS as a manager does: {error.os_error}")
@@ -189,7 +196,7 @@ def failed(address: str, error: Exception) -> CoveyError:
     if isinstance(error, _CLOSED) and not isinstance(error, aiohttp.ClientConnectorError):
         return Unavailable(
             f"manager {address} closed the connection ({error or type(error).__name__}); it is stopping, or does not "
-            "accept this node's certificate"
+            "accept this node's certificate (if that has not ended: do both clocks agree?)"
         )
     return Unavailable(f"manager {address} does not answer: {error or type(error).__name__}")
 

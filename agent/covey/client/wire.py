@@ -14,6 +14,7 @@ from msgspec import field
 from covey.model import errors
 from covey.model.admission import Wire
 from covey.model.secret import Secret
+from covey.model.spec import Availability
 
 PORT = 2377
 
@@ -40,6 +41,7 @@ class JoinCall(Wire, kw_only=True):
     csr: str = field(name="CSR")
     token: Secret
     hostname: str = ""
+    availability: Availability = Availability.ACTIVE
 
 
 class RenewCall(Wire, kw_only=True):

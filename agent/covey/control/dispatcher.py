@@ -107,10 +107,13 @@ class Dispatcher:
         """The worker's first message, if it may have a session; else raises Ended."""
         async with asyncio.timeout(HELLO_TIMEOUT):
             hello = await channel.receive()
-        if self._closing or not self._store.leadership().leading:
-            raise self._redirection("this manager does not lead")
+        leading = self._store.leadership().leading
         if node_id not in self._store.view().nodes:
-            raise Ended("the node is not in the cluster", removed(node_id))
+            if leading:
+                raise Ended("the node is not in the cluster", removed(node_id))
+            raise _refusal(f"this manager does not lead and does not know node {node_id}: ask another one")
+        if self._closing or not leading:
+            raise self._redirection("this manager does not lead")
         if not isinstance(hello, Hello):
             raise _refusal(f"a session begins with Hello, not {type(hello).__name__}")
         if hello.protocol != PROTOCOL:

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -54,14 +54,14 @@ class Signer:
         self._wrong_tokens = RateLimit(WRONG_TOKENS, WRONG_TOKENS_WINDOW)
         self._turn = asyncio.Lock()
 
-    async def join(self, csr: bytes, token: str, hostname: str, source: str) -> Admission:
-        """Let in whoever holds one of the cluster's two tokens; ``source`` is the address it calls from.
+    async def join(self, csr: bytes, token: str, wishes: Wishes, source: str) -> Admission:
+        """Let in whoever holds one of the cluster's two tokens, which gives the role; ``source``: where it calls from.
 
         InvalidArgument where the request is malformed, Forbidden for a token that is not ours or not ours any more.
         """
         view = await self._store.barrier(WRITE_TIMEOUT)
         role = self._role_of_token(view.cluster, token, source)
-        return await self.admit(csr, Wishes(role=role, hostname=hostname))
+        return await self.admit(csr, replace(wishes, role=role))
 
     async def admit(self, csr: bytes, wishes: Wishes) -> Admission:
         """Let in the holder of the request's key.

@@ -15,6 +15,7 @@ from typing import Protocol
 import covey
 from covey.api.bodies import CompleteRequest, InitRequest, JoinRequest, RecoverRequest, RestoreRequest
 from covey.api.ports import LocalState, Managing, NodeReport
+from covey.client.wire import JoinCall
 from covey.daemon import addresses, recovering
 from covey.daemon.config import Config
 from covey.daemon.founding import found
@@ -24,7 +25,7 @@ from covey.model.admission import Admission, ManagerInfo
 from covey.model.clock import Clock
 from covey.model.secret import Secret
 from covey.model.spec import Role
-from covey.security import identity, keys
+from covey.security import identity, keys, lifetime
 from covey.security.identity import Identity
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,10 @@ class Member(Protocol):
         """Why this manager has no part in its cluster any more; empty if it has."""
 
     @property
+    def refusal(self) -> str:
+        """Why the managers will have nothing to do with this node; empty if they do."""
+
+    @property
     def settled(self) -> bool:
         """A manager has heard this node, and if it is a manager itself, it has its vote."""
 
@@ -52,6 +57,12 @@ class Member(Protocol):
 
     def managing(self) -> Managing | None: ...
     def managers(self) -> tuple[ManagerInfo, ...]: ...
+    async def certify(self, csr: bytes) -> Admission:
+        """A new certificate for this node, in the role it is due; Unavailable if no manager can say."""
+
+    def renewed(self, who: Identity) -> None:
+        """Go on with this certificate, without a gap; role and node are the same."""
+
     async def start(self) -> None: ...
     async def wait_settled(self) -> None: ...
     async def stop(self) -> None:
@@ -62,10 +73,9 @@ class Member(Protocol):
 
 
 class Outside(Protocol):
-    """Calls to managers on behalf of a node that is not, or not as what it shall be, in their cluster."""
+    """Calls to managers on behalf of a node that is not in their cluster yet."""
 
-    async def join(self, addresses: Sequence[str], token: Secret, csr: bytes, hostname: str) -> Admission: ...
-    async def renew(self, who: Identity, managers: Sequence[ManagerInfo], csr: bytes) -> Admission: ...
+    async def join(self, addresses: Sequence[str], call: JoinCall) -> Admission: ...
 
 
 class Life:
@@ -94,17 +104,25 @@ class Life:
         member = self._member
         if member is None:
             return NodeReport(LocalState.INACTIVE, covey.__version__)
-        who, settled = member.who, LocalState.ACTIVE if member.settled else LocalState.PENDING
+        who = member.who
+        late = lifetime.trouble(self._clock.now(), who.not_before, who.not_after)
+        error = late or member.superseded or member.refusal
+        settled = LocalState.ACTIVE if member.settled else LocalState.PENDING
         return NodeReport(
-            state=LocalState.ERROR if member.superseded else settled,
+            state=LocalState.ERROR if error else settled,
             version=covey.__version__,
             node_id=who.node_id,
             cluster_id=who.cluster_id,
             role=who.role,
             advertise_addr=self._settings.advertise,
             managers=member.managers(),
-            error=member.superseded or member.trouble,
+            certificate=(who.not_before, who.not_after),
+            error=error or member.trouble,
         )
+
+    def identity(self) -> Identity | None:
+        """Who this node is; None while it is in no cluster."""
+        return self._member.who if self._member else None
 
     def managing(self) -> Managing | None:
         """This node as a manager, None if it is not."""
@@ -182,10 +200,13 @@ class Life:
         async with self._changing:
             settings = await self._prepare(request.advertise_addr, request.listen_addr)
             key = identity.keep_pending_key(self._places.joining, keys.new_key())
-            admission = await self._outside.join(
-                request.remote_addrs, request.token, keys.make_csr(key), self._hostname
+            call = JoinCall(
+                csr=keys.make_csr(key).decode("ascii"),
+                token=request.token,
+                hostname=self._hostname,
+                availability=request.availability,
             )
-            await self._accept(admission, key, settings)
+            await self._accept(await self._outside.join(request.remote_addrs, call), key, settings)
         await self._settle()
 
     async def request_join(self, advertise_addr: str) -> bytes:
@@ -222,21 +243,31 @@ class Life:
             self._places.leave()
             log.info("left cluster %s", member.who.cluster_id)
 
-    async def change_role(self) -> None:
-        """Get a certificate for the role that the cluster wants this node to have, and become it."""
+    async def renew(self) -> None:
+        """Get a new certificate and go on with it; if it is for another role, become that."""
         async with self._changing:
             member = self._member
             if member is None:
-                return
+                raise errors.NotInCluster(f"{self._hostname} is not part of a cluster, so it has no certificate")
             key = keys.new_key()
-            admission = await self._outside.renew(member.who, member.managers(), keys.make_csr(key))
-            who = _identity(admission, key)
-            log.info("this node is a %s now", who.role)
-            await member.stop()
+            who = _identity(await member.certify(keys.make_csr(key)), key)
+            if who.role is not member.who.role:
+                await self._change_role(member, who)
+                return
             identity.save(self._places.cluster / "identity", who)
-            if who.role is Role.WORKER:
-                recovering.put_away(self._places, self._clock)
+            member.renewed(who)
+            log.info("the certificate was renewed")
+
+    async def _change_role(self, member: Member, who: Identity) -> None:
+        log.info("this node is a %s now", who.role)
+        await member.stop()
+        identity.save(self._places.cluster / "identity", who)
+        if who.role is Role.WORKER:
+            recovering.put_away(self._places, self._clock)
+        try:
             await self._become(who, self._settings)
+        except errors.CoveyError as error:  # half of a node is none: the agent starts anew from what is on disk
+            raise RuntimeError(f"this node cannot go on as a {who.role}: {error}") from error
 
     # -- inside
 

@@ -29,6 +29,7 @@ from covey.daemon.life import Life
 from covey.daemon.member import Member
 from covey.daemon.outside import Outside
 from covey.daemon.places import Places, Settings
+from covey.daemon.renewal import Renewals
 from covey.daemon.supervisor import Supervisor
 from covey.daemon.systemd import notify
 from covey.executor.docker import DockerExecutor
@@ -61,6 +62,7 @@ class Daemon:
             outside=Outside(),
             make_member=self._make_member,
         )
+        self._renewals = Renewals(self._life, self._clock)
         self._api = ControlApi(self._life, self._engine, self._clock)
 
     def _make_member(self, who: Identity, settings: Settings) -> Member:
@@ -72,7 +74,7 @@ class Daemon:
             self._clock,
             supervisor=self._supervisor,
             answer_as_leader=self._api.answer_as_leader,
-            change_role=self._life.change_role,
+            renewal_wanted=self._renewals.want,
         )
 
     async def run(self) -> None:
@@ -82,6 +84,7 @@ class Daemon:
             asyncio.get_running_loop().add_signal_handler(number, over.set)
         await self._life.start()
         try:
+            self._supervisor.start("renewal of the certificate", self._renewals.run())
             front = Front(self._engine, [self._api], api_errors.explain)
             group = self._config.socket_group or None
             self._supervisor.start("control socket", front.serve(listen(self._config.socket, group)))

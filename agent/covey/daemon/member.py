@@ -22,7 +22,7 @@ from covey.executor.translate import Owner
 from covey.manager.forward import forwarder
 from covey.manager.manager import Manager
 from covey.manager.server import ClusterServer, Services
-from covey.model.admission import ManagerInfo
+from covey.model.admission import Admission, ManagerInfo
 from covey.model.clock import Clock
 from covey.model.errors import CoveyError, Superseded
 from covey.model.session import ManagerAddress
@@ -43,7 +43,6 @@ RETRY = 1.0
 LOOK = 0.05
 
 Answer = Callable[[Request], Awaitable[Response]]
-ChangeRole = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Member:
@@ -59,11 +58,11 @@ class Member:
         *,
         supervisor: Supervisor,
         answer_as_leader: Answer,
-        change_role: ChangeRole,
+        renewal_wanted: Callable[[], None],
     ) -> None:
         self.who = who
         self._settings, self._config, self._places, self._clock = settings, config, places, clock
-        self._supervisor, self._answer, self._change_role = supervisor, answer_as_leader, change_role
+        self._supervisor, self._answer, self._renewal_wanted = supervisor, answer_as_leader, renewal_wanted
         self._context = tls.client_context(who)
         self._client = Managers(lambda: self._context)
         self._connector = Connector(lambda: self._context)
@@ -75,7 +74,6 @@ class Member:
         self._store: RaftStore | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._manager_tasks: list[asyncio.Task[Any]] = []
-        self._role_change: asyncio.Task[None] | None = None
         self.superseded = ""
 
     def _make_worker(self) -> Worker:
@@ -115,10 +113,32 @@ class Member:
         """What keeps this manager's store from taking part."""
         return self._store.trouble() if self._store is not None else ""
 
+    @property
+    def refusal(self) -> str:
+        """Why the managers will have nothing to do with this node; empty if they do."""
+        return self._worker.standing.refusal
+
     async def wait_settled(self) -> None:
         """Return once ``settled``."""
         while not self.settled:  # noqa: ASYNC110 - of two rooms that know nothing of each other's events
             await asyncio.sleep(LOOK)
+
+    # -- its certificate
+
+    async def certify(self, csr: bytes) -> Admission:
+        """Signed here if this manager leads, so that a lone one can come back after any time; else by the others."""
+        manager = self._manager
+        if manager is not None and manager.store.leadership().leading:
+            return await manager.signer.renew(self.who.node_id, csr)
+        return await try_each([m.addr for m in self.managers()], lambda address: self._client.renew(address, csr))
+
+    def renewed(self, who: Identity) -> None:
+        """Show the new certificate to each new connection, and make those that last anew before they are let go."""
+        self.who = who
+        self._context = tls.client_context(who)
+        self._worker.certificate_changed()
+        if self._store is not None:
+            self._store.redial()
 
     # -- life
 
@@ -254,17 +274,10 @@ class Member:
     # -- what the worker hears
 
     def _role_wanted(self, role: Role) -> None:
-        if role is self.who.role or (self._role_change and not self._role_change.done()):
-            return
-        log.info("this node shall become a %s", role)
-        self._role_change = self._supervisor.start("change of role", self._try_role(), endless=False)
-
-    async def _try_role(self) -> None:
-        """The dispatcher repeats its wish in each session, so a failure here only costs time."""
-        try:
-            await self._change_role()
-        except CoveyError as error:
-            log.warning("the role could not be changed yet: %s", error)
+        """A new certificate says the new role."""
+        if role is not self.who.role:
+            log.info("this node shall become a %s", role)
+            self._renewal_wanted()
 
     def _refused(self, reason: str) -> None:
         log.error("the managers refuse this node: %s", reason)

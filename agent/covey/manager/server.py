@@ -27,7 +27,7 @@ from covey.client.managers import Call, Managers
 from covey.control.dispatcher import Dispatcher
 from covey.control.limits import RateLimit
 from covey.control.roster import epoch_of, manager_at
-from covey.control.signer import Signer
+from covey.control.signer import Signer, Wishes
 from covey.manager.forward import of_call
 from covey.manager.frames import SessionChannel
 from covey.model import errors
@@ -203,13 +203,21 @@ class ClusterServer:
             raise errors.Unavailable("the connection is gone")
         address = request.remote or ""
         shown = connection.getpeercert(binary_form=True) is not None
-        if door.needs is Needs.NOTHING and not shown:
+        peer = tls.peer(connection) if shown or door.needs is not Needs.NOTHING else None
+        if door.needs is Needs.NOTHING and (peer is None or peer.node_id not in self._of.store.view().nodes):
             self._slow_down(address)
+        if peer is None:
             return Caller(address)
-        caller = Caller(address, tls.peer(connection))
+        caller = Caller(address, self._in_time(peer))
         if not self._of.store.leadership().leading:
             return _by_certificate(door.needs, caller)
         return self._known(door.needs, self._on_behalf(request, caller))
+
+    def _in_time(self, peer: Peer) -> Peer:
+        """The peer, unless its connection has outlived its certificate."""
+        if peer.not_after < self._of.clock.now():
+            raise errors.Forbidden(f"the certificate of node {peer.node_id} has ended: call again with a renewed one")
+        return peer
 
     def _slow_down(self, address: str) -> None:
         seconds = self._strangers.take(address, self._of.clock.now())
@@ -279,7 +287,8 @@ class ClusterServer:
         """Let in the holder of a token."""
         call = wire.decode(body, wire.JoinCall)
         token = call.token.reveal().decode()
-        return _json(await self._of.signer.join(call.csr.encode(), token, call.hostname, caller.address))
+        wishes = Wishes(role=Role.WORKER, hostname=call.hostname, availability=call.availability)
+        return _json(await self._of.signer.join(call.csr.encode(), token, wishes, caller.address))
 
     async def renew(self, _request: web.Request, caller: Caller, body: bytes) -> web.StreamResponse:
         """A new certificate for the caller."""

@@ -46,6 +46,8 @@ MISSED = 3
 #: Seconds that a manager has to answer once there is a doubt about it.
 DOUBT = 1.0
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
+#: Between tries to open a connection with a renewed certificate; the old one serves meanwhile.
+MOVE_PAUSE = 5.0
 #: For so long nobody is believed who sends us back to a manager that was just silent: asking it costs time.
 AVOID = 3.0
 #: Between tries after a manager said that asking again is pointless: it may be a stale one, or be told to change.
@@ -110,13 +112,22 @@ class SessionRefused(SessionLost):
     """A manager says that asking again is pointless."""
 
 
+class SessionMoves(SessionLost):
+    """The conversation goes on with the same manager over a newer connection."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__("it goes on with the renewed certificate")
+        self.channel = channel
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How the session stands, for status displays."""
+    """How the session stands, for status displays; ``refusal``: a manager's last word, until a session stands again."""
 
     manager: str = ""
     session_id: str = ""
     error: str = "no manager was asked yet"
+    refusal: str = ""
 
 
 class Sessions:
@@ -129,7 +140,7 @@ class Sessions:
         self._turn = 0
         self._doubted = asyncio.Event()
         self._described: NodeDescription | None = None
-        self._facts = asyncio.Event()
+        self._facts, self._moving = asyncio.Event(), asyncio.Event()
         self._period = self._answered = 0.0
         self._heard = 0
         self._failed, self._failed_until = "", 0.0
@@ -142,12 +153,18 @@ class Sessions:
         """The host's facts may have changed."""
         self._facts.set()
 
+    def move(self) -> None:
+        """Go on over a new connection, and let the old one go only once that stands."""
+        self._moving.set()
+
     async def run(self) -> None:
         """Until cancelled."""
         pause, moved, redirects = 0.0, None, 0
         while True:
             address = moved.address if moved else self._next()
             lost = await self._converse(address) if address else SessionLost("no manager's address is known")
+            while isinstance(lost, SessionMoves):
+                lost = await self._converse(address, lost.channel)
             if self.standing.session_id:
                 pause, redirects = 0.0, 0
             self._note(address, lost)
@@ -173,14 +190,13 @@ class Sessions:
         error = f"manager {address}: {lost}" if address else str(lost)
         if error != self.standing.error and lost.moved is None:
             log.warning("%s; containers are left as they are", error)
-        self.standing = Standing(error=error)
+        refusal = str(lost) if isinstance(lost, SessionRefused) else self.standing.refusal
+        self.standing = Standing(error=error, refusal=refusal)
 
-    async def _converse(self, address: str) -> SessionLost:
-        """A whole session; returns why it ended."""
-        channel: Channel | None = None
+    async def _converse(self, address: str, channel: Channel | None = None) -> SessionLost:
+        """A whole session, over ``channel`` if that is open already; returns why it ended."""
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                channel = await self._connector.connect(address)
+            channel = channel or await self._connect(address)
             await self._session(address, channel)
         except SessionLost as lost:
             return lost
@@ -192,6 +208,11 @@ class Sessions:
             if channel is not None:
                 await _close(channel)
         raise AssertionError("a session ends by raising")
+
+    async def _connect(self, address: str) -> Channel:
+        self._moving.clear()
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            return await self._connector.connect(address)
 
     async def _session(self, address: str, channel: Channel) -> None:
         self._described = await self._worker.describe()
@@ -209,7 +230,7 @@ class Sessions:
         self._doubted.clear()
         await self._heard_of(welcome.managers)
         self._worker.outbox.restart(self._worker.statuses())
-        await self._together(channel)
+        await self._together(address, channel)
 
     def _unwelcome(self, message: FromDispatcher) -> SessionLost:
         if isinstance(message, Redirect):
@@ -223,7 +244,7 @@ class Sessions:
             return SessionLost(message.reason)
         return SessionLost(f"it began with {type(message).__name__}; this agent speaks protocol {PROTOCOL}")
 
-    async def _together(self, channel: Channel) -> None:
+    async def _together(self, address: str, channel: Channel) -> None:
         """Listen, beat, report; the first of them to end ends all."""
         raised = await until_one_ends(
             listener=self._listen(channel),
@@ -231,6 +252,7 @@ class Sessions:
             watch=self._watch(),
             reports=self._report(channel),
             description=self._describe(channel),
+            move=self._move(address),
         )
         raise _first(raised)
 
@@ -285,6 +307,16 @@ class Sessions:
                 raise SessionLost(f"it has not answered for {MISSED * self._period:g} s", silent=True)
             await asyncio.sleep(left)
 
+    async def _move(self, address: str) -> None:
+        """Once asked to, open a new connection beside the present one, as often as it takes."""
+        await self._moving.wait()
+        while True:
+            try:
+                raise SessionMoves(await self._connect(address))
+            except (OSError, CoveyError) as error:  # a time-out is an OSError
+                log.warning("manager %s: the session cannot move to the renewed certificate yet: %s", address, error)
+                await asyncio.sleep(MOVE_PAUSE)
+
     async def _report(self, channel: Channel) -> None:
         while True:
             sequence, statuses = await self._worker.outbox.take()
@@ -306,8 +338,9 @@ def _first(raised: list[BaseException]) -> SessionLost:
     for error in raised:
         if not isinstance(error, expected):
             raise error
-    own = next((one for one in raised if isinstance(one, SessionLost)), None)
-    return own or SessionLost(str(raised[0]) or type(raised[0]).__name__)
+    own = [one for one in raised if isinstance(one, SessionLost)]
+    own.sort(key=lambda one: not isinstance(one, SessionMoves))  # that one holds an open connection
+    return own[0] if own else SessionLost(str(raised[0]) or type(raised[0]).__name__)
 
 
 async def _close(channel: Channel) -> None:

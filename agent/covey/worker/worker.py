@@ -85,6 +85,10 @@ class Worker:
         """A hint of this node's manager: the present session's manager may not lead any more."""
         self._sessions.doubt()
 
+    def certificate_changed(self) -> None:
+        """The connector has a newer certificate: the session moves to a connection made with it."""
+        self._sessions.move()
+
     async def run(self) -> None:
         """Until ``stop``, or until something ends that must not."""
         page, managers, epoch = self._book.load(), self._book.load_managers(), self._book.load_epoch()

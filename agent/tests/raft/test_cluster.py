@@ -325,3 +325,49 @@ async def test_a_leader_with_a_full_disk_hands_over(cluster):
     assert full.store.trouble()
     fail(full, RealFiles())
     await cluster.holds(full, names)
+
+
+async def test_renewed_certificates_are_shown_to_all_without_a_new_election(cluster):
+    """Each manager renews three times under writes; every connection is made anew, and no write fails."""
+    await cluster.of(3)
+    leader = await cluster.leader()
+    term, names, over = leader.store.leadership().term, [], asyncio.Event()
+
+    async def write():
+        while not over.is_set():
+            name = f"r{len(names)}"
+            await leader.store.propose(create(name), 5)
+            names.append(name)
+
+    writer = asyncio.create_task(write())
+    for _ in range(3):
+        for member in cluster.running():
+            before = links(member)
+            cluster.authority.contexts(member.node_id)
+            member.store.redial()
+            await eventually(
+                lambda member=member, before=before: not links(member) & before and len(links(member)) == 2
+            )
+    over.set()
+    await writer
+    assert leader.store.leadership().term == term
+    for member in cluster.running():
+        await cluster.holds(member, names)
+
+
+async def test_a_member_that_cannot_be_dialled_anew_keeps_its_old_connection(calm):
+    await calm.of(2)
+    leader, other = await calm.leader(), calm.members["node-b"]
+    await calm.holds(other, [await calm.write("before")])
+    before, refusals = links(leader), other.store._engine._network.refusals
+    leader.store._engine._network._contexts = calm.authority.contexts(leader.node_id, role="swarm-worker")
+    leader.store.redial()
+    await eventually(lambda: other.store._engine._network.refusals > refusals)
+    await calm.holds(other, [await calm.write("after")])
+    assert links(leader) == before
+
+
+def links(member):
+    """The connections that the member speaks on now."""
+    peers = member.store._engine._network._peers.values()
+    return {peer.speaking for peer in peers if peer.speaking is not None}

@@ -21,7 +21,7 @@ from covey.api.router import ControlApi
 from covey.control.cluster import TokenSecrets, with_tokens
 from covey.model.admission import Admission, ManagerInfo
 from covey.model.changes import Batch, Change, Create
-from covey.model.errors import EngineDown, EngineError
+from covey.model.errors import EngineDown, EngineError, NotInCluster
 from covey.model.ids import to_id
 from covey.model.objects import Cluster, Node
 from covey.model.secret import Secret
@@ -145,6 +145,12 @@ class FakeLife:
 
     async def leave(self, force: bool) -> None:
         self.asked.append(("leave", force))
+
+    async def renew(self) -> None:
+        self.asked.append("renew")
+        if not self.report.node_id:
+            raise NotInCluster("host1 is not part of a cluster, so it has no certificate")
+        self.report = replace(self.report, certificate=(BEGIN, BEGIN + 3600.0))
 
     async def request_join(self, advertise_addr: str) -> bytes:
         self.asked.append(("request_join", advertise_addr))

@@ -24,9 +24,10 @@ class Authority:
     cluster_id: str
     root: ca.RootCA = field(default_factory=lambda: ca.create_root(SystemClock().now()))
 
-    def identity(self, number: int, role: Role, lifetime: float = DAY) -> Identity:
+    def identity(self, number: int, role: Role, lifetime: float = DAY, begins: float = 0.0) -> Identity:
+        """For a node, from ``begins`` seconds from now on, or rather from an hour before that; and for so long."""
         key = keys.new_key()
-        now = SystemClock().now()
+        now = SystemClock().now() + begins
         leaf = ca.sign(self.root, keys.make_csr(key), to_id(number), role, self.cluster_id, now, lifetime)
         return assemble(leaf, key, self.root.cert_pem)
 

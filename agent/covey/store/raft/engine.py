@@ -194,6 +194,10 @@ class Engine:
                 epochs.write(self._disk.directory, epochs.Epoch(mine.number, by), RealFiles())
             self.fail(epochs.superseded(by))
 
+    def redial(self) -> None:
+        """Show the members our newest certificate."""
+        self._network.redial()
+
     def compact(self) -> None:
         """Take a snapshot now."""
         self._core.compaction.wanted = True

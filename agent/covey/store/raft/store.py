@@ -222,6 +222,11 @@ class RaftStore:
         if self._engine is not None:
             _post(self._engine.loop, self._engine.superseded, by)
 
+    def redial(self) -> None:
+        """Show the other managers the newest certificate that ``contexts`` gives, without a gap."""
+        if self._engine is not None and not self._ended.is_set():
+            _post(self._engine.loop, self._engine.redial)
+
     async def _ask(self, timeout: float, call: Callable[[Engine, Answer], None]) -> Any:
         """Have the Raft thread do ``call`` and wait for its answer."""
         engine = self._engine

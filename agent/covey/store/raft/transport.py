@@ -16,7 +16,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from covey.model.errors import CoveyError, FailedPrecondition
 from covey.store.raft import epoch as epochs
@@ -81,7 +81,7 @@ class Peer:
         self.speaking: Link | None = None
         self.listening: Link | None = None
         self.session = b""
-        self.wake = asyncio.Event()
+        self.wake, self.redial = asyncio.Event(), asyncio.Event()
         self.asked = False
         self.task: asyncio.Task[None] | None = None
 
@@ -140,6 +140,11 @@ class TlsNetwork:
                 link.close()
         if peer.speaking is not None:
             self.handler.disconnected(node_id)
+
+    def redial(self) -> None:
+        """Show every member our newest certificate; each connection is let go once the one after it stands."""
+        for peer in self._peers.values():
+            peer.redial.set()
 
     # -- life
 
@@ -290,6 +295,7 @@ class TlsNetwork:
         pause, told = RETRY_FIRST, ""
         while True:
             peer.wake.clear()
+            peer.redial.clear()
             try:
                 link = await self._dial(node_id, peer.address)
             except (OSError, Refused) as error:
@@ -307,18 +313,41 @@ class TlsNetwork:
             _log.info("connection to manager %s at %s lost", node_id, peer.address)
 
     async def _speak(self, node_id: str, peer: Peer, link: Link) -> None:
-        """Use the connection while it lasts."""
+        """Use the connection while it lasts, and those that take its place."""
         peer.asked = True
-        peer.speaking, peer.session = link, link.greeting.result().session
-        self.handler.connected(node_id)
-        self.handler.kick()
-        try:
-            await link.gone
-        finally:
-            link.close()
-            if peer.speaking is link and self._peers.get(node_id) is peer:
-                self.handler.disconnected(node_id)
-            peer.speaking = None
+        newer: Link | None = link
+        while newer is not None:
+            link = newer
+            peer.speaking, peer.session = link, link.greeting.result().session
+            self.handler.connected(node_id)
+            self.handler.kick()
+            try:
+                newer = await self._newer(node_id, peer, link)
+            finally:
+                link.close()
+                if peer.speaking is link and self._peers.get(node_id) is peer:
+                    self.handler.disconnected(node_id)
+                peer.speaking = None
+
+    async def _newer(self, node_id: str, peer: Peer, link: Link) -> Link | None:
+        """A connection made because of ``redial``; None if ``link`` is gone before there is one."""
+        while not link.gone.done():
+            asked = asyncio.ensure_future(peer.redial.wait())
+            waits: list[asyncio.Future[Any]] = [link.gone, asked]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                asked.cancel()
+            if link.gone.done():
+                break
+            try:
+                peer.redial.clear()
+                return await self._dial(node_id, peer.address)
+            except (OSError, Refused) as error:
+                _log.warning("manager %s: no connection with the renewed certificate yet: %s", node_id, error)
+                peer.redial.set()
+                await asyncio.wait({link.gone}, timeout=RETRY_MOST)
+        return None
 
     async def _dial(self, node_id: str, address: str) -> Link:
         """A connection to exactly that node, greeted both ways; OSError, TimeoutError or Refused."""

@@ -120,6 +120,7 @@ async def test_status(swarm: Swarm):
         "Leader": {"NodeID": "n1", "Addr": "10.0.0.1:2377"},
         "Managers": [{"NodeID": "n1", "Addr": "10.0.0.1:2377"}],
         "Raft": {"Term": 1, "Index": 5, "Epoch": 0},
+        "Certificate": None,
         "Error": "",
     }
     swarm.store.depose()
@@ -181,3 +182,11 @@ async def test_a_join_without_tokens(swarm: Swarm):
 async def test_a_join_needs_a_manager():
     answer = await client_of(worker()).post("/covey/v1/join/admit", {"CSR": "x"})
     assert answer.status == 503
+
+
+async def test_a_certificate_is_renewed_on_request_and_its_end_is_shown(swarm: Swarm):
+    certificate = {"NotBefore": "2027-01-15T08:00:00.250000Z", "NotAfter": "2027-01-15T09:00:00.250000Z"}
+    answer = await swarm.client.post("/covey/v1/renew")
+    assert (answer.status, answer.json) == (200, {"Certificate": certificate})
+    assert swarm.life.asked == ["renew"]
+    assert (await swarm.client.get("/covey/v1/status")).json["Certificate"] == certificate

@@ -106,6 +106,32 @@ async def test_a_worker_that_poses_as_a_manager_is_told_nothing(servers, worker,
         await connector.connect(address)
 
 
+async def test_a_certificate_out_of_its_time_is_named_as_that_and_another_manager_may_do(servers, worker, ours):
+    away = tls.server_context(ours.identity(1, Role.MANAGER, lifetime=10.0, begins=-20.0), "optional")
+    address = await servers.web(hello, away)
+    with pytest.raises(Unavailable, match=r"does not hold by this host's clock .*expired.*timedatectl"):
+        await worker.forward(address, Call("GET", "/x"))
+    ahead = tls.server_context(ours.identity(1, Role.MANAGER, begins=7200.0), "optional")
+    with pytest.raises(Unavailable, match=r"by this host's clock .*not yet valid.*timedatectl"):
+        await worker.forward(await servers.web(hello, ahead), Call("GET", "/x"))
+
+
+async def test_clocks_may_differ_by_nearly_an_hour(servers, worker, ours):
+    ahead = tls.server_context(ours.identity(1, Role.MANAGER, begins=3500.0), "optional")
+    assert (await worker.forward(await servers.web(hello, ahead), Call("GET", "/x"))).status == 200
+
+
+async def test_a_node_whose_certificate_ended_is_let_in_nowhere(servers, ours):
+    context = tls.client_context(ours.identity(3, Role.WORKER, lifetime=10.0, begins=-20.0))
+    async with Managers(lambda: context) as late:
+        with pytest.raises(Unavailable, match=r"does not accept this node's certificate .*do both clocks agree"):
+            await late.renew(await servers.web(hello, manager(ours)), b"csr")
+    connector = Connector(lambda: context)
+    with pytest.raises(ConnectionError, match="does not accept this node's certificate"):
+        await connector.connect(await servers.web(hello, manager(ours)))
+    await connector.close()
+
+
 async def test_nobody_there(worker, connector):
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 does not answer"):
         await worker.renew("127.0.0.1:1", b"csr")

@@ -367,6 +367,15 @@ async def test_a_follower_sends_workers_to_the_leader(world):
     assert [manager.node_id for manager in redirect.managers] == ["manager1", "manager2"]
 
 
+async def test_a_follower_that_does_not_know_a_node_names_nobody_to_it(world):
+    world.store.depose("manager1")
+    stranger = world.connect("removed")
+    stranger.says(Hello(description=HOST))
+    refused = await stranger.hears(Refused)
+    assert not refused.final
+    assert "ask another" in refused.reason
+
+
 async def test_losing_the_leadership_sends_every_worker_away(world):
     await world.write(Create(builders.node("manager2", role="manager", manager_address="192.0.2.8:2377")))
     workers = [await world.session("n1"), await world.session("n2")]

@@ -35,6 +35,7 @@ from covey.store.memory import MemoryStore
 NOW = 1_800_000_000.0
 CLUSTER, FIRST = to_id(1), to_id(2)
 SECRETS = TokenSecrets(Secret(b"w" * 16), Secret(b"m" * 16))
+H2 = Wishes(role=Role.WORKER, hostname="h2")
 replace = msgspec.structs.replace
 
 
@@ -87,7 +88,7 @@ async def write(store, change) -> None:
 async def test_a_token_lets_a_node_in_with_its_role(signer, store, key, root):
     for role in Role:
         fresh = key if role is Role.WORKER else keys.new_key()
-        admission = await signer.join(keys.make_csr(fresh), token(store, role), "h2", "192.0.2.2")
+        admission = await signer.join(keys.make_csr(fresh), token(store, role), H2, "192.0.2.2")
         node = store.view().nodes[admission.node_id]
         assert (node.role, node.spec.role, node.description.hostname) == (role, role, "h2")
         identity = assemble(admission.certificate.encode(), fresh, admission.root_ca.encode())
@@ -139,29 +140,29 @@ async def test_once_registered_a_key_is_not_admitted_again(signer, store, key):
     admission = await signer.admit(keys.make_csr(key), Wishes(role=Role.WORKER))
     await write(store, ObserveNode(admission.node_id, NodeStatus(state=NodeState.READY, address="192.0.2.2")))
     with pytest.raises(AlreadyInCluster, match=admission.node_id):
-        await signer.join(keys.make_csr(key), token(store, Role.MANAGER), "h2", "192.0.2.2")
+        await signer.join(keys.make_csr(key), token(store, Role.MANAGER), H2, "192.0.2.2")
 
 
 async def test_a_foreign_token_is_told_from_a_rotated_one_and_from_none(signer, store, key):
     csr, old = keys.make_csr(key), token(store)
     foreign = old.replace(old.split("-")[2], "1" * 50)
     with pytest.raises(Forbidden, match="of another cluster"):
-        await signer.join(csr, foreign, "h2", "a")
+        await signer.join(csr, foreign, H2, "a")
     await write(store, rotate_tokens(store.view().cluster, TokenSecrets(worker=Secret(b"n" * 16))))
     with pytest.raises(Forbidden, match="Was it rotated"):
-        await signer.join(csr, old, "h2", "b")
+        await signer.join(csr, old, H2, "b")
     with pytest.raises(InvalidArgument, match="not a join token"):
-        await signer.join(csr, "hello", "h2", "c")
+        await signer.join(csr, "hello", H2, "c")
     assert len(store.view().nodes) == 1
-    await signer.join(csr, token(store), "h2", "d")
-    await signer.join(csr, token(store, Role.MANAGER), "h2", "e")
+    await signer.join(csr, token(store), H2, "d")
+    await signer.join(csr, token(store, Role.MANAGER), H2, "e")
 
 
 async def test_no_error_tells_the_token(signer, store, key):
     secret = "2" * 25
     wrong = "-".join([*token(store).split("-")[:3], secret])
     with pytest.raises(Forbidden) as refusal:
-        await signer.join(keys.make_csr(key), wrong, "h2", "a")
+        await signer.join(keys.make_csr(key), wrong, H2, "a")
     assert secret not in str(refusal.value)
 
 
@@ -169,17 +170,17 @@ async def test_an_address_with_many_wrong_tokens_has_to_wait(signer, store, key)
     csr, wrong = keys.make_csr(key), "-".join([*token(store).split("-")[:3], "2" * 25])
     for _ in range(5):
         with pytest.raises(Forbidden):
-            await signer.join(csr, wrong, "h2", "192.0.2.66")
+            await signer.join(csr, wrong, H2, "192.0.2.66")
     with pytest.raises(FailedPrecondition, match="wait 60 s"):
-        await signer.join(csr, token(store), "h2", "192.0.2.66")
-    await signer.join(csr, token(store), "h2", "192.0.2.2")
+        await signer.join(csr, token(store), H2, "192.0.2.66")
+    await signer.join(csr, token(store), H2, "192.0.2.2")
     await asyncio.sleep(61)
-    await signer.join(csr, token(store), "h2", "192.0.2.66")
+    await signer.join(csr, token(store), H2, "192.0.2.66")
 
 
 async def test_a_request_that_proves_nothing_changes_nothing(signer, store):
     with pytest.raises(InvalidArgument, match="CSR"):
-        await signer.join(b"-----BEGIN CERTIFICATE REQUEST-----\n", token(store), "h2", "a")
+        await signer.join(b"-----BEGIN CERTIFICATE REQUEST-----\n", token(store), H2, "a")
     assert len(store.view().nodes) == 1
 
 

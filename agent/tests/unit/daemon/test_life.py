@@ -23,7 +23,7 @@ from covey.model.errors import (
     NotInCluster,
 )
 from covey.model.secret import Secret
-from covey.model.spec import Role
+from covey.model.spec import Availability, Role
 from covey.security import ca
 from covey.store import backup
 from covey.store.memory import MemoryStore
@@ -38,9 +38,12 @@ CLUSTER, NODE = "c" * 25, "n" * 25
 class StillMember:
     """A member whose parts do nothing."""
 
-    def __init__(self, who, settings) -> None:
+    unfit = None
+
+    def __init__(self, who, settings, managers) -> None:
         self.who, self.settings, self.log = who, settings, []
-        self.settled, self.trouble, self.superseded, self.manager = True, "", "", None
+        self.settled, self.refusal, self.trouble, self.superseded = True, "", "", ""
+        self.cluster, self.manager = managers, None
 
     def managing(self):
         return self.manager
@@ -48,7 +51,16 @@ class StillMember:
     def managers(self):
         return ()
 
+    async def certify(self, csr):
+        return self.cluster.admission(csr)
+
+    def renewed(self, who):
+        self.who = who
+        self.log.append("renewed")
+
     async def start(self):
+        if self.unfit:
+            raise self.unfit
         self.log.append("start")
 
     async def wait_settled(self):
@@ -67,6 +79,7 @@ class Managers:
     def __init__(self) -> None:
         self.root = ca.create_root(NOW)
         self.role, self.refusal = Role.WORKER, None
+        self.joins = []
 
     def admission(self, csr: bytes) -> Admission:
         if self.refusal:
@@ -81,11 +94,9 @@ class Managers:
             managers=(),
         )
 
-    async def join(self, addresses, token, csr, hostname):
-        return self.admission(csr)
-
-    async def renew(self, who, managers, csr):
-        return self.admission(csr)
+    async def join(self, addresses, call):
+        self.joins.append(call)
+        return self.admission(call.csr.encode())
 
 
 def free_port() -> int:
@@ -94,9 +105,18 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+class Skewed(SystemClock):
+    """Shows the time, and what a test adds to it."""
+
+    ahead = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead
+
+
 class World:
     def __init__(self, path) -> None:
-        self.managers, self.members, self.unfit = Managers(), [], None
+        self.managers, self.members, self.unfit, self.clock = Managers(), [], None, Skewed()
         self.config = Config(
             state_dir=path,
             listen_addr=f"127.0.0.1:{free_port()}",
@@ -110,12 +130,12 @@ class World:
             raise self.unfit
 
     def member(self, who, settings):
-        self.members.append(StillMember(who, settings))
+        self.members.append(StillMember(who, settings, self.managers))
         return self.members[-1]
 
     def life(self) -> Life:
         return Life(
-            self.config, self.places, SystemClock(),
+            self.config, self.places, self.clock,
             hostname="here", preflight=self.preflight, outside=self.managers, make_member=self.member,
         )  # fmt: skip
 
@@ -133,7 +153,12 @@ async def life(world):
 
 
 def joining(world) -> JoinRequest:
-    return JoinRequest(remote_addrs=("10.0.0.1:2377",), token=Secret(b"t"), listen_addr=world.config.listen_addr)
+    return JoinRequest(
+        remote_addrs=("10.0.0.1:2377",),
+        token=Secret(b"t"),
+        listen_addr=world.config.listen_addr,
+        availability=Availability.DRAIN,
+    )
 
 
 async def test_init_makes_a_manager_that_is_still_one_after_a_restart(world, life):
@@ -167,6 +192,8 @@ async def test_an_unfit_engine_stops_any_way_in(world, life):
 async def test_join_with_a_token(world, life):
     await life.join(joining(world))
     assert (life.status().cluster_id, life.status().role) == (CLUSTER, Role.WORKER)
+    (call,) = world.managers.joins
+    assert (call.token, call.hostname, call.availability) == (Secret(b"t"), "here", Availability.DRAIN)
     with pytest.raises(AlreadyInCluster, match=CLUSTER):
         await life.join(joining(world))
 
@@ -221,10 +248,62 @@ async def test_a_manager_leaves_only_by_force(world, life):
 async def test_a_changed_role_is_a_new_certificate_and_a_new_member(world, life):
     await life.join(joining(world))
     world.managers.role = Role.MANAGER
-    await life.change_role()
+    await life.renew()
     assert life.status().role is Role.MANAGER
     assert [member.log for member in world.members] == [["start", "stop"], ["start"]]
     assert world.places.load()[0].role is Role.MANAGER
+
+
+async def test_a_node_that_cannot_go_on_in_its_new_role_ends_the_agent(world, life, monkeypatch):
+    await life.join(joining(world))
+    world.managers.role = Role.MANAGER
+    monkeypatch.setattr(StillMember, "unfit", FailedPrecondition("port 2377 is taken"))
+    with pytest.raises(RuntimeError, match="cannot go on as a manager: port 2377"):
+        await life.renew()
+
+
+async def test_a_renewal_changes_the_certificate_and_stops_nothing(world, life):
+    await life.join(joining(world))
+    before = life.identity()
+    await life.renew()
+    assert [member.log for member in world.members] == [["start", "renewed"]]
+    kept, _ = world.places.load()
+    assert kept == life.identity()
+    assert kept.certificate != before.certificate
+    assert (kept.node_id, kept.role) == (before.node_id, before.role)
+
+
+async def test_a_renewal_that_fails_leaves_the_certificate_there_is(world, life):
+    await life.join(joining(world))
+    before = life.identity()
+    world.managers.refusal = Forbidden("node was removed")
+    with pytest.raises(Forbidden):
+        await life.renew()
+    assert life.identity() == before == world.places.load()[0]
+    await life.leave(force=False)
+    with pytest.raises(NotInCluster):
+        await life.renew()
+
+
+async def test_a_node_that_was_away_for_too_long_says_so_and_may_leave(world, life):
+    await life.join(joining(world))
+    assert life.status().state is LocalState.ACTIVE
+    world.clock.ahead = 3601.0
+    report = life.status()
+    assert report.state is LocalState.ERROR
+    assert "certificate ended" in report.error
+    assert "join anew" in report.error
+    world.clock.ahead = -7300.0
+    assert "the clock is wrong" in life.status().error
+    await life.leave(force=False)
+    assert life.status().state is LocalState.INACTIVE
+
+
+async def test_a_node_the_managers_refuse_says_so(world, life):
+    await life.join(joining(world))
+    world.members[0].refusal = "it was removed; leave with force, then join anew"
+    report = life.status()
+    assert (report.state, report.error) == (LocalState.ERROR, "it was removed; leave with force, then join anew")
 
 
 # -- another life of the cluster
@@ -356,7 +435,7 @@ async def test_a_superseded_manager_says_so_and_keeps_its_state_when_it_becomes_
     report = life.status()
     assert (report.state, report.error) == (LocalState.ERROR, "the cluster was recovered without this manager")
     epoch.write(world.places.raft, epoch.Epoch(0, superseded_by=1), RealFiles())
-    await life.change_role()
+    await life.renew()
     assert life.status().role is Role.WORKER
     assert not world.places.raft.exists()
     (kept,) = world.places.kept.iterdir()

@@ -17,13 +17,13 @@ from covey.client.managers import Call
 from covey.control.cluster import join_token
 from covey.manager.forward import forwarder
 from covey.manager.server import DOORS, STRANGERS, Needs
-from covey.model.changes import Delete, Update
+from covey.model.changes import Batch, Delete, Update
 from covey.model.errors import CoveyError, FailedPrecondition, Forbidden, InvalidArgument, NotLeader, Unavailable
 from covey.model.ids import to_id
 from covey.model.objects import NodeDescription, NodeState
 from covey.model.secret import Secret
 from covey.model.session import Heartbeat, HeartbeatAck, Hello, Redirect, Refused, Welcome
-from covey.model.spec import NodeSpec, Role
+from covey.model.spec import Availability, NodeSpec, Role
 from covey.security import keys, tls, tokens
 from covey.security.certificate import fingerprint
 from covey.security.identity import assemble
@@ -39,6 +39,10 @@ def csr(key: Secret | None = None) -> bytes:
 
 def token(net, role: Role = Role.WORKER) -> Secret:
     return Secret(join_token(net.leader.store.view().cluster, role).encode())
+
+
+def joining(secret: Secret, key: Secret | None = None) -> wire.JoinCall:
+    return wire.JoinCall(csr=csr(key).decode(), token=secret, hostname="h9", availability=Availability.DRAIN)
 
 
 def as_foreigner(net, foreign, number: int = LEADER):
@@ -75,28 +79,29 @@ async def test_a_stranger_may_fetch_the_root_and_judges_it_by_its_token(net, for
 async def test_a_token_lets_a_stranger_in_at_any_manager(net):
     for address in addresses(net):
         key = keys.new_key()
-        admission = await net.as_stranger().join(address, csr(key), token(net), "h9")
+        admission = await net.as_stranger().join(address, joining(token(net), key))
         identity = assemble(admission.certificate.encode(), key, admission.root_ca.encode())
         assert identity.role is Role.WORKER
-        assert net.leader.store.view().nodes[identity.node_id].description.hostname == "h9"
+        node = net.leader.store.view().nodes[identity.node_id]
+        assert (node.description.hostname, node.spec.availability) == ("h9", Availability.DRAIN)
 
 
 async def test_a_wrong_token_lets_nobody_in(net):
     wrong = Secret(token(net).reveal()[:-25] + b"1" * 25)
     for address in addresses(net):
         with pytest.raises(Forbidden, match="Was it rotated"):
-            await net.as_stranger().join(address, csr(), wrong, "h9")
+            await net.as_stranger().join(address, joining(wrong))
     with pytest.raises(InvalidArgument, match="not a join token"):
-        await net.as_stranger().join(net.leader.address, csr(), Secret(b"hello"), "h9")
+        await net.as_stranger().join(net.leader.address, joining(Secret(b"hello")))
 
 
 async def test_wrong_tokens_are_counted_by_the_address_of_the_stranger(net):
     wrong = Secret(token(net).reveal()[:-25] + b"1" * 25)
     for _ in range(5):
         with pytest.raises(Forbidden):
-            await net.as_stranger().join(net.follower.address, csr(), wrong, "h9")
+            await net.as_stranger().join(net.follower.address, joining(wrong))
     with pytest.raises(FailedPrecondition, match=r"from 127\.0\.0\.1"):
-        await net.as_stranger().join(net.leader.address, csr(), token(net), "h9")
+        await net.as_stranger().join(net.leader.address, joining(token(net)))
 
 
 async def test_strangers_are_slowed_down_and_nodes_are_not(net):
@@ -362,6 +367,67 @@ async def test_a_session_ends_with_its_certificate(net, sessions):
     await channel.receive()
     with pytest.raises(ConnectionError):
         await channel.receive()
+
+
+async def test_a_connection_does_not_outlive_its_certificate(net):
+    client = net.as_node(FOLLOWER)
+    assert (await client.forward(net.leader.address, Call("GET", "/nodes"))).status == 200
+    net.leader.clock.ahead = net.identities[FOLLOWER].not_after - net.leader.clock.now() + 1
+    answer = await client.forward(net.leader.address, Call("GET", "/nodes"))
+    assert (answer.status, b"call again with a renewed one" in answer.body) == (403, True)
+
+
+# -- nodes that were removed
+
+
+#: What opens a door to whoever may enter; a body that is refused for its content came through.
+OPENS = {
+    wire.RENEW: lambda: _renewal(),
+    wire.RAFT_JOIN: lambda: wire.encode(wire.RaftJoinCall(addr="192.0.2.2:2377", raft_addr="192.0.2.2:2378")),
+}
+CLOSED = [door for door in DOORS if door.needs > Needs.CERTIFICATE]
+
+
+def knocked(client, address: str, door):
+    path = door.path.replace("/{target:.*}", "/nodes")
+    call = Call(door.method.replace("*", "GET"), path, (), OPENS.get(door.path, bytes)())
+    return client.relay(address, call)
+
+
+@pytest.mark.parametrize("door", CLOSED, ids=lambda door: f"{door.method} {door.path}")
+async def test_a_manager_that_was_removed_is_refused_at_every_door_at_once_whoever_leads(net, door):
+    client = net.as_node(FOLLOWER)
+    before = await knocked(client, net.leader.address, door)
+    assert before.status < 300, before
+    node = net.leader.store.view().nodes[to_id(FOLLOWER)]
+    await net.write(Delete("node", node.id, node.version))
+    for address in addresses(net):
+        after = await knocked(client, address, door)
+        assert after.status == 403 or b"NotLeader" in after.body, after
+    assert (await knocked(client, net.leader.address, door)).status == 403
+    behind = net.follower.store
+    behind.elect()
+    for key, gone in list(behind.view().nodes.items()):
+        if key == to_id(FOLLOWER):
+            await behind.propose(Batch("", 0.0, (Delete("node", key, gone.version),)), 1.0)
+    assert (await knocked(client, net.follower.address, door)).status == 403
+
+
+async def test_a_removed_node_gets_no_session_from_any_manager(net, sessions):
+    for address in addresses(net):
+        channel = await sessions.connect(REMOVED, address)
+        await channel.send(HELLO)
+        refused = await channel.receive()
+        assert isinstance(refused, Refused)
+        assert refused.final is (address == net.leader.address)
+
+
+async def test_a_removed_node_is_slowed_down_as_a_stranger(net):
+    client = net.as_node(REMOVED)
+    for _ in range(STRANGERS):
+        await client.fetch_root(net.leader.address, lambda _: None)
+    with pytest.raises(FailedPrecondition, match="too many calls"):
+        await client.fetch_root(net.leader.address, lambda _: None)
 
 
 # -- the server's own life

@@ -294,3 +294,58 @@ async def test_a_manager_of_before_a_recovery_has_no_say(house: House) -> None:
         assert house.engine.called("create") == []
         house.managers.leader = "b:2377"
         await house.managers.until_state("t1", S.RUNNING)
+
+
+async def test_with_a_renewed_certificate_the_session_moves_and_nothing_else_happens(house: House) -> None:
+    async with house.agent() as worker:
+        house.managers.put(task())
+        await house.managers.until_state("t1", S.RUNNING)
+        first = house.managers.session
+        worker.certificate_changed()
+        began = now()
+        await joined(house, 2)
+        assert now() == began
+        assert house.managers.session is not first
+        assert worker.standing.error == ""
+        await asyncio.sleep(60)
+        assert sessions(house) == 2
+        assert [len(house.engine.called(name)) for name in ("create", "start", "stop")] == [1, 1, 0]
+
+
+async def test_the_old_connection_serves_until_the_new_one_stands(house: House) -> None:
+    async with house.agent() as worker:
+        await joined(house)
+        house.managers.absent.add("a:2377")
+        worker.certificate_changed()
+        await asyncio.sleep(3.5 * PERIOD)
+        assert sessions(house) == 1
+        assert len(house.managers.heartbeats) >= 4
+        assert worker.standing.error == ""
+        house.managers.absent.clear()
+        await joined(house, 2)
+
+
+async def test_a_session_that_is_lost_while_it_should_move_begins_anew_once(house: House) -> None:
+    async with house.agent() as worker:
+        await joined(house)
+        house.managers.absent.add("a:2377")
+        worker.certificate_changed()
+        await asyncio.sleep(1)
+        house.managers.leader = "b:2377"
+        house.managers.lose()
+        await joined(house, 2)
+        await asyncio.sleep(60)
+        assert sessions(house) == 2
+
+
+async def test_a_refusal_for_good_stands_until_a_session_does(house: House) -> None:
+    house.managers.answer = Refused(reason="node node1 was removed", final=True)
+    async with house.agent() as worker:
+        await asyncio.sleep(1)
+        house.managers.absent.update(one.address for one in MANAGERS)
+        await asyncio.sleep(60)
+        assert worker.standing.refusal == "node node1 was removed"
+        house.managers.absent.clear()
+        house.managers.answer = None
+        await joined(house)
+        assert worker.standing.refusal == ""

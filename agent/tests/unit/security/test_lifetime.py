@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When a certificate is renewed, how long between tries, and what is said of one whose time does not fit."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covey.security.lifetime import pause_after, renew_at, trouble
+
+ISSUED, HOUR, DAY = 1_800_000_000.0, 3600.0, 86_400.0
+
+
+@given(life=st.floats(HOUR, 90 * DAY), dice=st.floats(0, 1, exclude_max=True))
+def test_between_half_and_four_fifths_of_its_life(life, dice):
+    at = renew_at(ISSUED - HOUR, ISSUED + life, dice)
+    assert ISSUED + 0.499 * life <= at <= ISSUED + 0.801 * life
+
+
+def test_the_dice_spread_the_nodes():
+    moments = [renew_at(ISSUED - HOUR, ISSUED + 10 * DAY, dice / 10) for dice in range(10)]
+    assert moments == sorted(set(moments))
+    assert moments[0] == ISSUED + 5 * DAY
+
+
+def test_a_certificate_without_a_life_is_due():
+    assert renew_at(ISSUED - HOUR, ISSUED - 1, 0.9) == ISSUED
+
+
+def test_tries_come_less_often_but_many_times_in_any_life():
+    pauses = [pause_after(failures, ISSUED - HOUR, ISSUED + HOUR, 1.0) for failures in range(1, 40)]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (5.0, 360.0)
+    assert pause_after(40, ISSUED - HOUR, ISSUED + 90 * DAY, 1.0) == 600.0
+    assert pause_after(1, ISSUED - HOUR, ISSUED + HOUR, 0.0) == 2.5
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        (ISSUED + DAY + 1, ("ended on 2027-01-16 08:00", "leave", "join anew", "clock")),
+        (ISSUED - HOUR - 1, ("holds from 2027-01-15 07:00", "the clock is wrong", "timedatectl")),
+    ],
+)
+def test_what_is_wrong_and_what_to_do(now, words):
+    said = trouble(now, ISSUED - HOUR, ISSUED + DAY)
+    assert all(word in said for word in words)
+
+
+@pytest.mark.parametrize("now", [ISSUED - HOUR, ISSUED, ISSUED + DAY])
+def test_in_its_time_nothing_is_wrong(now):
+    assert trouble(now, ISSUED - HOUR, ISSUED + DAY) == ""
