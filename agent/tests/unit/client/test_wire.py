@@ -19,7 +19,8 @@ TREE = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issub
 def test_a_token_passes_and_hides():
     call = wire.JoinCall(csr="pem", token=Secret(b"SWMTKN-1-a-b"), hostname="h1")
     sent = wire.encode(call)
-    assert msgspec.json.decode(sent) == {"CSR": "pem", "Token": "SWMTKN-1-a-b", "Hostname": "h1"}
+    plain = {"CSR": "pem", "Token": "SWMTKN-1-a-b", "Hostname": "h1", "Availability": "active"}
+    assert msgspec.json.decode(sent) == plain
     assert wire.decode(sent, wire.JoinCall) == call
     assert "SWMTKN" not in repr(call)
 
