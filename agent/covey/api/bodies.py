@@ -37,13 +37,14 @@ class InitBody(Spec):
     """``POST /swarm/init``."""
 
     LATER: ClassVar[dict[str, tuple[object, ...]]] = {
-        "AutoLockManagers": (), "DataPathAddr": (), "DataPathPort": (4789,),
+        "DataPathAddr": (), "DataPathPort": (4789,),
         "DefaultAddrPool": (["10.0.0.0/8"],), "SubnetSize": (24,),
     }  # fmt: skip
     listen_addr: str = ""
     advertise_addr: str = ""
     availability: Availability | None = None
     force_new_cluster: bool = False
+    auto_lock_managers: bool = False
     spec: ClusterSpec | None = None
 
 
@@ -56,6 +57,12 @@ class JoinBody(Spec):
     remote_addrs: tuple[str, ...] = ()
     join_token: Secret = Secret(b"")
     availability: Availability | None = None
+
+
+class UnlockBody(Spec):
+    """``POST /swarm/unlock``."""
+
+    unlock_key: Secret = Secret(b"")
 
 
 class InitRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,8 +34,6 @@ HINTS = {
     "FailureAction": "only pause, the default, is possible yet",
     "Order": "only stop-first, the default, is possible yet",
     "Mode": "only vip, the default, is possible yet",
-    "AutoLockManagers": "locking managers is not built yet",
-    "EncryptionConfig": "locking managers is not built yet",
 }
 LONGEST_VALUE = 80
 _AT = re.compile(r"(?P<what>.*) - at `(?P<path>.*)`", re.DOTALL)

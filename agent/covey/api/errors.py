@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 STATUS: tuple[tuple[type[errors.CoveyError], int], ...] = (
     (errors.InvalidArgument, 400),
     (errors.FailedPrecondition, 400),
+    (errors.WrongUnlockKey, 401),
     (errors.Forbidden, 403),
     (errors.NotFound, 404),
     (errors.Conflict, 409),

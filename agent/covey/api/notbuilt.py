@@ -12,7 +12,6 @@ NAMES = {
     "configs": "configs are",
     "services": "logs of services are",
     "tasks": "logs of tasks are",
-    "swarm": "locking managers is",
 }
 
 

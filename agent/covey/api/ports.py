@@ -21,6 +21,7 @@ from covey.api.bodies import (
 )
 from covey.api.http import Headers, Request, Response
 from covey.model.admission import Admission, ManagerInfo
+from covey.model.secret import Secret
 from covey.model.spec import Role
 from covey.store.base import Store
 
@@ -31,6 +32,7 @@ class LocalState(StrEnum):
     INACTIVE = "inactive"
     PENDING = "pending"
     ACTIVE = "active"
+    LOCKED = "locked"
     ERROR = "error"
 
 
@@ -92,6 +94,9 @@ class NodeLife(Protocol):
 
     async def join(self, request: JoinRequest) -> None:
         """Join with a token.  AlreadyInCluster, InvalidArgument, Forbidden, Unavailable."""
+
+    async def unlock(self, unlock_key: Secret) -> None:
+        """Go on as the manager that this node is.  Conflict if it is not locked, NotInCluster, WrongUnlockKey."""
 
     async def leave(self, force: bool) -> None:
         """Leave; what it ran is stopped.  That a manager may not simply go was checked before."""

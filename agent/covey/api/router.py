@@ -20,7 +20,7 @@ from covey.api.lastknown import LastKnown
 from covey.api.ports import Engine, LocalState, Managing, NodeLife
 from covey.api.routes import Route
 from covey.model.clock import Clock
-from covey.model.errors import CoveyError, NotFound, NotInCluster, NotLeader, Unavailable
+from covey.model.errors import CoveyError, Locked, NotFound, NotInCluster, NotLeader, Unavailable
 from covey.state.view import View
 from covey.store.base import Store
 
@@ -91,7 +91,7 @@ class ControlApi:
             return await route.anywhere(Call(request, args, self._node, self._engine, self._known, self._clock))
         managing = self._node.managing()
         if managing is None:
-            raise NotInCluster(self._why_not())
+            raise self._why_not()
         if request.method in READS and request.query.get("consistency") == "stale":
             return await self._run(managing, route, args, request, managing.store.view())
         try:
@@ -153,11 +153,14 @@ class ControlApi:
             raise NotFound("page", request.path)
         return await route.leader(ManagerCall(request, args, managing, self._clock, view))
 
-    def _why_not(self) -> str:
+    def _why_not(self) -> NotInCluster:
         report = self._node.status()
         if report.state is LocalState.INACTIVE:
-            return OUTSIDE
-        return WORKER.format(managers=", ".join(each.addr for each in report.managers) or "not known yet")
+            return NotInCluster(OUTSIDE)
+        if report.state is LocalState.LOCKED:
+            return Locked()
+        managers = ", ".join(each.addr for each in report.managers) or "not known yet"
+        return NotInCluster(WORKER.format(managers=managers))
 
 
 def _held_up(store: Store) -> bool:

@@ -63,8 +63,8 @@ ROUTES = (
     Route("POST", "/swarm/join", anywhere=swarm.join),
     Route("POST", "/swarm/leave", anywhere=swarm.leave),
     Route("POST", "/swarm/update", leader=swarm.update),
-    Route("*", "/swarm/unlockkey", anywhere=notbuilt.answer),
-    Route("*", "/swarm/unlock", anywhere=notbuilt.answer),
+    Route("GET", "/swarm/unlockkey", leader=swarm.unlock_key),
+    Route("POST", "/swarm/unlock", anywhere=swarm.unlock),
     #
     Route("GET", "/nodes", leader=nodes.list_),
     Route("GET", "/nodes/{id}", leader=nodes.inspect),

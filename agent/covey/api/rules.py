@@ -71,6 +71,7 @@ def checked_cluster(spec: ClusterSpec) -> ClusterSpec:
         spec,
         dispatcher=spec.dispatcher if beat else None,
         ca_config=spec.ca_config if expiry else None,
+        encryption_config=spec.encryption_config if spec.auto_lock else None,
     )
 
 

@@ -1,21 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``/swarm`` of the peer's API: founding, joining and leaving a cluster, its spec and its join tokens."""
+"""``/swarm`` of the peer's API: founding, joining and leaving a cluster, its spec, its join tokens and its lock."""
 
 from __future__ import annotations
 
 import msgspec
 
 from covey.api import decode, render, rules
-from covey.api.bodies import DEFAULT_LISTEN, InitBody, InitRequest, JoinBody, JoinRequest, RecoverRequest
+from covey.api.bodies import (
+    DEFAULT_LISTEN,
+    InitBody,
+    InitRequest,
+    JoinBody,
+    JoinRequest,
+    RecoverRequest,
+    UnlockBody,
+)
 from covey.api.call import Call, ManagerCall, version_of
 from covey.api.http import Query, Response
 from covey.api.ports import LocalState
-from covey.control.cluster import TokenSecrets, with_tokens
+from covey.control.cluster import TokenSecrets, with_tokens, with_unlock_key
 from covey.model.changes import Update
-from covey.model.errors import InvalidArgument, Unsupported
+from covey.model.errors import FailedPrecondition, InvalidArgument
 from covey.model.objects import Cluster
 from covey.model.secret import Secret
-from covey.model.spec import Availability, ClusterSpec, Role
+from covey.model.spec import Availability, ClusterSpec, EncryptionConfig, Role
+from covey.security import unlock as unlocking
 from covey.security.tokens import SECRET_BYTES
 
 LEAVING_MANAGER = (
@@ -23,17 +32,24 @@ LEAVING_MANAGER = (
     "(docker node demote, on another manager), so that the others do not miss its vote. Use `--force` to leave "
     "nevertheless; if it is the last manager, that erases all current state of the swarm."
 )
+LEAVING_LOCKED = (
+    "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message: the other managers "
+    "will miss this one's vote, and if it is the last manager, that erases all current state of the swarm."
+)
 
 
 async def init(call: Call) -> Response:
     body = decode.body_as(InitBody, call.request.body)
     if body.force_new_cluster:
         return Response.json(await call.node.recover(_recovery(body)))
+    spec = body.spec or ClusterSpec()
+    if body.auto_lock_managers:
+        spec = msgspec.structs.replace(spec, encryption_config=EncryptionConfig(auto_lock_managers=True))
     request = InitRequest(
         listen_addr=body.listen_addr,
         advertise_addr=body.advertise_addr,
         availability=body.availability or Availability.ACTIVE,
-        spec=rules.checked_cluster(body.spec or ClusterSpec()),
+        spec=rules.checked_cluster(spec),
     )
     return Response.json(await call.node.init(request))
 
@@ -66,6 +82,8 @@ async def leave(call: Call) -> Response:
     force, report = call.request.query.flag("force"), call.node.status()
     if report.state is LocalState.INACTIVE:
         return Response.error(503, "This node is not part of a swarm")
+    if report.state is LocalState.LOCKED and not force:
+        return Response.error(503, LEAVING_LOCKED)
     if report.role is Role.MANAGER and not force:
         return Response.error(503, LEAVING_MANAGER)
     await call.node.leave(force)
@@ -80,15 +98,32 @@ async def update(call: ManagerCall) -> Response:
     version = version_of(call.request, "swarm")
     spec = rules.checked_cluster(decode.body_as(ClusterSpec, call.request.body))
     cluster = msgspec.structs.replace(call.view.cluster, version=version, spec=spec)
-    await call.propose(Update(_rotated(cluster, call)))
+    await call.propose(Update(_relocked(_rotated(cluster, call), call)))
     return Response(200)
 
 
 def _rotated(cluster: Cluster, call: ManagerCall) -> Cluster:
     """The cluster with new join tokens where the query asks for them; the old ones are worthless from then on."""
     query: Query = call.request.query
-    if query.flag("rotateManagerUnlockKey"):
-        raise Unsupported("locking managers is not built yet, so there is no unlock key to rotate")
     names = {"worker": "rotateWorkerToken", "manager": "rotateManagerToken"}
     asked = {role: Secret(call.clock.secret(SECRET_BYTES)) for role, name in names.items() if query.flag(name)}
     return with_tokens(cluster, TokenSecrets(**asked))
+
+
+def _relocked(cluster: Cluster, call: ManagerCall) -> Cluster:
+    """The cluster with the unlock key it is to have."""
+    rotate = call.request.query.flag("rotateManagerUnlockKey")
+    if rotate and not cluster.spec.auto_lock:
+        raise FailedPrecondition("cannot rotate the unlock key because autolock is not turned on")
+    return with_unlock_key(cluster, Secret(call.clock.secret(unlocking.KEY_BYTES)), rotate=rotate)
+
+
+async def unlock_key(call: ManagerCall) -> Response:
+    key = call.view.cluster.unlock_key
+    return Response.json({"UnlockKey": unlocking.show(key) if key else ""})
+
+
+async def unlock(call: Call) -> Response:
+    body = decode.body_as(UnlockBody, call.request.body)
+    await call.node.unlock(unlocking.parse(body.unlock_key.reveal().decode()))
+    return Response(200)

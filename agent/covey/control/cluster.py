@@ -21,10 +21,14 @@ from covey.security.tokens import make_token
 
 @dataclass(frozen=True, slots=True)
 class TokenSecrets:
-    """The random halves of both join tokens, 16 bytes each; None keeps a token as it is."""
+    """The random halves of both join tokens, 16 bytes each; None keeps a token as it is.
+
+    ``unlock_key``, 32 bytes, is for a cluster that is founded with locked managers.
+    """
 
     worker: Secret | None = None
     manager: Secret | None = None
+    unlock_key: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Founder:
 def first_objects(
     cluster_id: str, root: RootCA, secrets: TokenSecrets, spec: ClusterSpec, founder: Founder
 ) -> tuple[Change, ...]:
-    """What ``init`` writes: the cluster with its authority and tokens, and its first manager."""
+    """What ``init`` writes: the cluster with its authority, tokens and keys, and its first manager."""
     cluster = Cluster(id=cluster_id, spec=spec, root_certificate=root.cert_pem, root_key=root.key_pem)
     node = Node(
         id=founder.node_id,
@@ -50,7 +54,7 @@ def first_objects(
         description=NodeDescription(hostname=founder.hostname),
         manager_address=founder.manager_address,
     )
-    return Create(with_tokens(cluster, secrets)), Create(node)
+    return Create(with_unlock_key(with_tokens(cluster, secrets), secrets.unlock_key or Secret(b""))), Create(node)
 
 
 def rotate_tokens(cluster: Cluster, secrets: TokenSecrets) -> Change:
@@ -65,6 +69,15 @@ def with_tokens(cluster: Cluster, secrets: TokenSecrets) -> Cluster:
         for kept, secret in ((cluster.worker_token, secrets.worker), (cluster.manager_token, secrets.manager))
     )
     return msgspec.structs.replace(cluster, worker_token=worker, manager_token=manager)
+
+
+def with_unlock_key(cluster: Cluster, fresh: Secret, *, rotate: bool = False) -> Cluster:
+    """The cluster with the unlock key that its spec asks for: none, the one it has, or ``fresh``."""
+    if not cluster.spec.auto_lock:
+        return msgspec.structs.replace(cluster, unlock_key=Secret(b""))
+    if cluster.unlock_key and not rotate:
+        return cluster
+    return msgspec.structs.replace(cluster, unlock_key=fresh, unlock_key_version=cluster.unlock_key_version + 1)
 
 
 def join_token(cluster: Cluster, role: Role) -> str:

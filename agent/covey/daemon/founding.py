@@ -13,7 +13,7 @@ from covey.model.changes import Batch
 from covey.model.clock import Clock
 from covey.model.secret import Secret
 from covey.model.spec import Role
-from covey.security import ca, keys
+from covey.security import ca, keys, unlock
 from covey.security.identity import Identity, assemble
 from covey.security.tokens import SECRET_BYTES
 from covey.store.raft import bootstrap
@@ -32,7 +32,7 @@ async def found(
     who = assemble(leaf, key, root.cert_pem)
     address = addresses.join(settings.advertise, addresses.split(settings.listen)[1])
     places.form(who, settings, (ManagerInfo(node_id=node_id, addr=address),))
-    secrets = TokenSecrets(Secret(clock.secret(SECRET_BYTES)), Secret(clock.secret(SECRET_BYTES)))
+    secrets = TokenSecrets(*(Secret(clock.secret(size)) for size in (SECRET_BYTES, SECRET_BYTES, unlock.KEY_BYTES)))
     founder = Founder(node_id, hostname, address, request.availability)
     changes = first_objects(cluster_id, root, secrets, request.spec, founder)
     directory = places.forming / "raft"

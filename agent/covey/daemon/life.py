@@ -26,6 +26,7 @@ from covey.model.clock import Clock
 from covey.model.secret import Secret
 from covey.model.spec import Role
 from covey.security import identity, keys, lifetime
+from covey.security.certificate import Peer
 from covey.security.identity import Identity
 
 log = logging.getLogger(__name__)
@@ -68,9 +69,6 @@ class Member(Protocol):
     async def stop(self) -> None:
         """Stop the agent's parts; containers run on."""
 
-    async def clear(self) -> None:
-        """Remove this node's containers from its engine; after ``stop``."""
-
 
 class Outside(Protocol):
     """Calls to managers on behalf of a node that is not in their cluster yet."""
@@ -91,10 +89,15 @@ class Life:
         preflight: Callable[[], Awaitable[None]],
         outside: Outside,
         make_member: Callable[[Identity, Settings], Member],
+        clear: Callable[[str, str], Awaitable[None]],
     ) -> None:
+        """``clear`` removes the containers of a node of a cluster from the engine of this host."""
         self._config, self._places, self._clock, self._hostname = config, places, clock, hostname
         self._preflight, self._outside, self._make_member = preflight, outside, make_member
+        self._clear = clear
         self._member: Member | None = None
+        #: Whom the certificate on a locked disk names, and where it is; None if the disk is not locked.
+        self._locked: tuple[Peer, Settings] | None = None
         self._changing = asyncio.Lock()
 
     # -- asking
@@ -102,6 +105,16 @@ class Life:
     def status(self) -> NodeReport:
         """What this node knows of itself without asking anybody."""
         member = self._member
+        if self._locked is not None:
+            peer, settings = self._locked
+            return NodeReport(
+                state=LocalState.LOCKED,
+                version=covey.__version__,
+                node_id=peer.node_id,
+                cluster_id=peer.cluster_id,
+                role=peer.role,
+                advertise_addr=settings.advertise,
+            )
         if member is None:
             return NodeReport(LocalState.INACTIVE, covey.__version__)
         who = member.who
@@ -131,12 +144,34 @@ class Life:
     # -- changing
 
     async def start(self) -> None:
-        """Go on with the life that is on disk; BadState if it cannot be read."""
+        """Go on with the life that is on disk, or wait for its unlock key; BadState if it cannot be read."""
         async with self._changing:
             self._places.prepare()
-            loaded = self._places.load()
+            try:
+                loaded = self._places.load()
+            except errors.Locked as locked:
+                self._locked = self._places.peek()
+                log.warning("%s Until then this node is no manager and starts no container", locked)
+                return
             if loaded is not None:
                 await self._become(*loaded)
+
+    async def unlock(self, unlock_key: Secret) -> None:
+        """Go on with the life that is on a locked disk; nothing changes if the key is not the right one."""
+        async with self._changing:
+            if self._locked is None and self._member is None:
+                raise errors.NotInCluster(f"{self._hostname} is not part of a cluster")
+            if self._locked is None:
+                raise errors.Conflict("swarm is not locked")
+            await asyncio.to_thread(self._places.open_lock, unlock_key)
+            try:
+                await self._become(*self._places.load_unlocked())
+            except BaseException:
+                await self._stop_member()
+                raise
+            self._locked = None
+            log.info("this node is unlocked")
+        await self._settle()
 
     async def stop(self) -> None:
         """Stop the agent's parts; containers run on."""
@@ -231,17 +266,18 @@ class Life:
         """Leave the cluster: this node's containers and everything it knew of the cluster go."""
         async with self._changing:
             member = self._member
-            if member is None:
+            who = member.who if member else self._locked[0] if self._locked else None
+            if who is None:
                 raise errors.NotInCluster(f"{self._hostname} is not part of a cluster")
-            if member.who.role is Role.MANAGER and not force:
+            if who.role is Role.MANAGER and not force:
                 raise errors.FailedPrecondition(
                     f"{self._hostname} is a manager: demote it first, so that its vote is not missed, or force it to go"
                 )
-            await member.stop()
-            await member.clear()
-            self._member = None
+            await self._stop_member()
+            await self._clear(who.node_id, who.cluster_id)
+            self._locked = None
             self._places.leave()
-            log.info("left cluster %s", member.who.cluster_id)
+            log.info("left cluster %s", who.cluster_id)
 
     async def renew(self) -> None:
         """Get a new certificate and go on with it; if it is for another role, become that."""
@@ -254,14 +290,14 @@ class Life:
             if who.role is not member.who.role:
                 await self._change_role(member, who)
                 return
-            identity.save(self._places.cluster / "identity", who)
+            self._places.save_identity(who)
             member.renewed(who)
             log.info("the certificate was renewed")
 
     async def _change_role(self, member: Member, who: Identity) -> None:
         log.info("this node is a %s now", who.role)
         await member.stop()
-        identity.save(self._places.cluster / "identity", who)
+        self._places.save_identity(who)
         if who.role is Role.WORKER:
             recovering.put_away(self._places, self._clock)
         try:
@@ -273,10 +309,11 @@ class Life:
 
     async def _prepare(self, advertise: str, listen: str) -> Settings:
         """What any way into a cluster needs first."""
-        if self._member is not None:
+        report = self.status()
+        if report.state is not LocalState.INACTIVE:
             raise errors.AlreadyInCluster(
                 'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another '
-                f"one. (It is node {self._member.who.node_id} of cluster {self._member.who.cluster_id}.)"
+                f"one. (It is node {report.node_id} of cluster {report.cluster_id}.)"
             )
         await self._preflight()
         wanted = advertise or self._config.advertise_addr
@@ -285,6 +322,8 @@ class Life:
     def _recoverable(self) -> Member:
         """The running member, if recovering it makes sense."""
         member = self._member
+        if self._locked is not None:
+            raise errors.Locked
         if member is None:
             raise errors.NotInCluster(
                 f"{self._hostname} is not part of a cluster, so there is nothing to recover: `docker swarm init` "
@@ -320,6 +359,11 @@ class Life:
         self._settings = settings
         self._member = self._make_member(who, settings)
         await self._member.start()
+
+    async def _stop_member(self) -> None:
+        member, self._member = self._member, None
+        if member is not None:
+            await member.stop()
 
     async def _settle(self) -> None:
         """Wait a while until the node is what it has become."""

@@ -26,13 +26,14 @@ from covey.api.router import ControlApi
 from covey.daemon.clock import SystemClock
 from covey.daemon.config import Config, read_config
 from covey.daemon.life import Life
-from covey.daemon.member import Member
+from covey.daemon.member import Member, clear
 from covey.daemon.outside import Outside
 from covey.daemon.places import Places, Settings
 from covey.daemon.renewal import Renewals
 from covey.daemon.supervisor import Supervisor
 from covey.daemon.systemd import notify
 from covey.executor.docker import DockerExecutor
+from covey.executor.translate import Owner
 from covey.model.errors import BadConfig, BadState, CoveyError
 from covey.security.identity import Identity
 
@@ -61,6 +62,7 @@ class Daemon:
             preflight=self._looker.preflight,
             outside=Outside(),
             make_member=self._make_member,
+            clear=self._clear,
         )
         self._renewals = Renewals(self._life, self._clock)
         self._api = ControlApi(self._life, self._engine, self._clock)
@@ -76,6 +78,9 @@ class Daemon:
             answer_as_leader=self._api.answer_as_leader,
             renewal_wanted=self._renewals.want,
         )
+
+    async def _clear(self, node_id: str, cluster_id: str) -> None:
+        await clear(Owner(node_id, cluster_id), self._config.engine)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; raises what ended it otherwise."""

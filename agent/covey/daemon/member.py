@@ -14,6 +14,7 @@ from covey.client.managers import Managers, try_each
 from covey.control.roster import managers_of
 from covey.daemon import addresses
 from covey.daemon.config import Config
+from covey.daemon.locking import DiskLock
 from covey.daemon.places import Places, Settings
 from covey.daemon.raft import open_store
 from covey.daemon.supervisor import Supervisor
@@ -165,7 +166,8 @@ class Member:
 
     async def _start_manager(self) -> None:
         raft = self._config.raft_listen_addr
-        store = open_store(self.who, self._places.raft, self._settings.advertise, raft, lambda: self.who)
+        key = self._places.lock.unlock_key
+        store = open_store(self.who, self._places.raft, self._settings.advertise, raft, lambda: self.who, key)
         try:
             await store.start()
         except Superseded as end:
@@ -179,6 +181,7 @@ class Member:
         self._run_while_managing("manager", self._manager.run())
         self._run_while_managing("vote", self._get_vote(store), endless=False)
         self._run_while_managing("leader hints", self._hint(store))
+        self._run_while_managing("disk lock", DiskLock(store, self._places, lambda: self.who).follow())
 
     def _services(self, store: RaftStore, manager: Manager) -> Services:
         return Services(
@@ -257,20 +260,6 @@ class Member:
         if store is not None:
             await store.stop()
 
-    async def clear(self) -> None:
-        """Remove this node's containers from its engine, and what leads to their ports."""
-        executor = DockerExecutor(self._owner, self._config.engine)
-        try:
-            for container in (await executor.containers()).values():
-                await executor.stop(container.id, 0.0)
-                await executor.remove(container.id)
-        finally:
-            await executor.close()
-        try:
-            await IpTables().clear()
-        except KernelRefused as error:
-            log.warning("the packet filter is left as it is: %s", error)
-
     # -- what the worker hears
 
     def _role_wanted(self, role: Role) -> None:
@@ -281,3 +270,18 @@ class Member:
 
     def _refused(self, reason: str) -> None:
         log.error("the managers refuse this node: %s", reason)
+
+
+async def clear(owner: Owner, engine: str) -> None:
+    """Remove a node's containers from its engine, and what leads to their ports; nothing of it may run any more."""
+    executor = DockerExecutor(owner, engine)
+    try:
+        for container in (await executor.containers()).values():
+            await executor.stop(container.id, 0.0)
+            await executor.remove(container.id)
+    finally:
+        await executor.close()
+    try:
+        await IpTables().clear()
+    except KernelRefused as error:
+        log.warning("the packet filter is left as it is: %s", error)

@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from covey.model.admission import ManagerInfo
-from covey.model.errors import BadState
+from covey.model.errors import BadState, Locked
+from covey.model.secret import Secret
+from covey.model.spec import Role
 from covey.security import identity
+from covey.security.certificate import Peer
+from covey.store.raft import lock_version, open_guard
 
 T = TypeVar("T")
 
@@ -35,11 +39,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     listen: str  # ADDRESS:PORT of the cluster server
 
 
+@dataclass(slots=True)
+class Lock:
+    """What opened this manager's disk, and seals the key of its identity; both empty while it is not locked."""
+
+    unlock_key: Secret | None = None
+    guard: Secret | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """The directories below the state directory."""
 
     state: Path
+    lock: Lock = field(default_factory=Lock)
 
     @property
     def cluster(self) -> Path:
@@ -87,16 +100,47 @@ class Places:
                 shutil.rmtree(left)  # a recovery that was interrupted before it counted
 
     def load(self) -> tuple[identity.Identity, Settings] | None:
-        """Who this node is, None if it is in no cluster; BadState if what says so is damaged."""
+        """Who this node is, None if it is in no cluster; BadState if what says so is damaged, Locked."""
         if not self.cluster.exists():
             return None
-        found = identity.load(self.cluster / "identity")
+        found = identity.load(self.cluster / "identity", self.lock.guard)
         if found is None:
-            raise BadState(
-                f"{self.cluster} has no identity in it: restore it from a backup, or move the directory away and join "
-                "the node anew. Nothing was deleted"
-            )
+            raise self._no_identity()
+        if found.role is Role.MANAGER and self.lock.guard is None and lock_version(self.raft):
+            raise Locked
         return found, read(self.cluster / "settings.json", Settings)
+
+    def peek(self) -> tuple[Peer, Settings]:
+        """Whom the certificate names, which is readable while the disk is locked."""
+        found = identity.peek(self.cluster / "identity")
+        if found is None:
+            raise self._no_identity()
+        return found, read(self.cluster / "settings.json", Settings)
+
+    def _no_identity(self) -> BadState:
+        return BadState(
+            f"{self.cluster} has no identity in it: restore it from a backup, or move the directory away and join "
+            "the node anew. Nothing was deleted"
+        )
+
+    def open_lock(self, unlock_key: Secret) -> None:
+        """Have everything readable from now on; WrongUnlockKey."""
+        self.lock.guard = open_guard(self.raft, unlock_key)
+        self.lock.unlock_key = unlock_key
+
+    def load_unlocked(self) -> tuple[identity.Identity, Settings]:
+        """As ``load`` after ``open_lock``; a key that a crash left unsealed beside a locked directory is sealed now."""
+        loaded = self.load()
+        if loaded is None:
+            raise self._no_identity()
+        self.save_identity(loaded[0])
+        return loaded
+
+    def save_identity(self, who: identity.Identity) -> None:
+        """Make this who the node is; a manager's key is sealed while the disk is locked, a worker's never."""
+        if who.role is Role.WORKER:
+            self.lock.unlock_key = self.lock.guard = None
+        identity.save(self.cluster / "identity", who, self.lock.guard)
 
     def form(self, who: identity.Identity, settings: Settings, managers: tuple[ManagerInfo, ...] = ()) -> None:
         """Begin a cluster directory; ``adopt`` makes it count.  ``managers``: whom to turn to at first."""
@@ -122,6 +166,7 @@ class Places:
         """Forget the cluster, assignments included."""
         for directory in (self.cluster, self.worker, self.joining):
             self._drop(directory)
+        self.lock.unlock_key = self.lock.guard = None
 
     def resettle(self, settings: Settings, managers: tuple[ManagerInfo, ...]) -> None:
         """From the next start on this node listens so, and turns to these managers at first."""

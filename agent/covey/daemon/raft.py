@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from covey.daemon import addresses
+from covey.model.secret import Secret
 from covey.security import tls
 from covey.security.identity import Identity
 from covey.store.raft import RaftSettings, RaftStore
@@ -27,7 +28,12 @@ class _Contexts:
 
 
 def open_store(
-    who: Identity, directory: Path, advertise: str, raft_listen: str, current: Callable[[], Identity]
+    who: Identity,
+    directory: Path,
+    advertise: str,
+    raft_listen: str,
+    current: Callable[[], Identity],
+    unlock_key: Secret | None = None,
 ) -> RaftStore:
     """The store in ``directory``, not yet started; ``current`` is asked for the identity at each connection."""
     settings = RaftSettings(
@@ -35,5 +41,6 @@ def open_store(
         directory=directory,
         listen=addresses.split(raft_listen),
         address=addresses.raft_address(advertise, raft_listen),
+        unlock_key=unlock_key,
     )
     return RaftStore(settings, _Contexts(current), lambda connection: tls.require_manager(connection).node_id)

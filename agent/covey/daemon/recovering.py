@@ -24,7 +24,7 @@ from covey.security import ca, keys
 from covey.security.identity import Identity, assemble
 from covey.store import backup
 from covey.store.raft import epoch as epochs
-from covey.store.raft.transplant import Root, Voter, extract, plant
+from covey.store.raft.transplant import Pattern, Root, Voter, extract, plant
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,13 @@ def restore(
 
 def recover(places: Places, who: Identity, settings: Settings, clock: Clock, raft_listen: str) -> Path:
     """Make this manager, which does not run, the only one; where its Raft directory of before is kept."""
-    root, now = extract(places.raft, who.node_id), clock.now()
+    key = places.lock.unlock_key
+    root, now = extract(places.raft, who.node_id, key), clock.now()
     address = _server_address(settings)
     epoch = epochs.following(max(root.epoch, root.view.cluster.epoch), now)
     batch = Batch(clock.new_id(), now, recovered(root.view, who.node_id, address, epoch))
     voter = Voter(who.node_id, addresses.raft_address(settings.advertise, raft_listen))
-    plant(places.next_raft, voter, root, batch, epoch)
+    plant(places.next_raft, voter, root, batch, epoch, Pattern(places.raft, key) if key else None)
     places.resettle(settings, (ManagerInfo(node_id=who.node_id, addr=address),))
     return places.replace_raft(stamp(now))
 

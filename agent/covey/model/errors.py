@@ -62,6 +62,26 @@ class AlreadyInCluster(CoveyError):
     """This node is already part of a cluster."""
 
 
+class Locked(NotInCluster):
+    """This manager's disk can only be read with the cluster's unlock key, which nobody has given it yet."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Swarm is encrypted and needs to be unlocked before it can be used. "
+            'Please use "docker swarm unlock" to unlock it.'
+        )
+
+
+class WrongUnlockKey(CoveyError):
+    """Not the unlock key that this manager's disk was locked with; ``version`` is that of the right one."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            "swarm could not be unlocked: invalid key provided; nothing was changed. This manager was locked with key "
+            f"number {version} of its cluster: a newer one, made while it was down, does not open it"
+        )
+
+
 class NotLeader(CoveyError):
     """This manager is not the leader; ``leader`` is the node id of the one who is, if known."""
 

@@ -42,6 +42,8 @@ class Cluster(Object, kw_only=True):
     """The one object that says what this cluster is.  Its secrets never leave the managers.
 
     ``epoch`` is when it was last recovered or restored, in unix seconds; 0 for a cluster still in its first life.
+    ``unlock_key`` is what the managers' disks are locked with, empty while they are not; ``unlock_key_version`` counts
+    the keys there have been.
     """
 
     spec: ClusterSpec = ClusterSpec()
@@ -50,6 +52,8 @@ class Cluster(Object, kw_only=True):
     worker_token: Secret = Secret(b"")
     manager_token: Secret = Secret(b"")
     epoch: int = 0
+    unlock_key: Secret = Secret(b"")
+    unlock_key_version: int = 0
 
 
 class EngineFacts(Record, kw_only=True):

@@ -244,6 +244,10 @@ class CAConfig(Spec):
     node_cert_expiry: int | None = None
 
 
+class EncryptionConfig(Spec):
+    auto_lock_managers: bool | None = None
+
+
 class ClusterSpec(Spec):
     """Raft's numbers cannot be set; the peer's defaults are accepted, since clients send back what they were shown."""
 
@@ -256,8 +260,8 @@ class ClusterSpec(Spec):
     }
     LATER = {
         "Raft": (RAFT,),
-        "TaskDefaults": (), "EncryptionConfig": ({"AutoLockManagers": False},),
-    }  # fmt: skip
+        "TaskDefaults": (),
+    }
 
     DEFAULT_HISTORY: ClassVar[int] = 5
     DEFAULT_HEARTBEAT: ClassVar[int] = 2 * units.SECOND
@@ -268,6 +272,12 @@ class ClusterSpec(Spec):
     orchestration: Orchestration | None = None
     dispatcher: Dispatcher | None = None
     ca_config: CAConfig | None = field(default=None, name="CAConfig")
+    encryption_config: EncryptionConfig | None = None
+
+    @property
+    def auto_lock(self) -> bool:
+        """Managers start locked."""
+        return bool(self.encryption_config and self.encryption_config.auto_lock_managers)
 
 
 def is_empty(value: object) -> bool:

@@ -2,7 +2,8 @@
 """This node's identity on disk: key, certificate and root in one file, so that no crash can mix two of them.
 
 `identity.json` is the identity, `pending.json` the key of a join that is not complete.  Directory 0700, files 0600,
-each replaced as a whole (write, fsync, rename, fsync of the directory).  Never in it: deleting what it cannot read.
+each replaced as a whole (write, fsync, rename, fsync of the directory).  With a guard, the identity's key is sealed.
+Never in it: deleting what it cannot read.
 """
 
 from __future__ import annotations
@@ -85,28 +86,52 @@ def assemble(certificate: bytes, key: Secret, root: bytes) -> Identity:
     return Identity(peer.node_id, peer.cluster_id, peer.role, certificate, key, root, peer.not_before, peer.not_after)
 
 
-def save(directory: Path, identity: Identity) -> None:
+def save(directory: Path, identity: Identity, guard: Secret | None = None) -> None:
     """Make this the node's identity, durably; the pending key, having done its work, goes."""
     assemble(identity.certificate, identity.key, identity.root)
+    key = keys.seal_key(identity.key, guard) if guard else identity.key
     content = _IdentityFile(
         version=FORMAT,
         certificate=identity.certificate.decode("ascii"),
-        key=identity.key.reveal().decode("ascii"),
+        key=key.reveal().decode("ascii"),
         root=identity.root.decode("ascii"),
     )
     _replace(directory, IDENTITY_FILE, msgspec.json.encode(content))
     _remove(directory, PENDING_FILE)
 
 
-def load(directory: Path) -> Identity | None:
-    """The node's identity, or None where there is none yet; BadState, and nothing deleted, when it is damaged."""
+def load(directory: Path, guard: Secret | None = None) -> Identity | None:
+    """The node's identity, or None where there is none yet.
+
+    BadState, and nothing deleted, when it is damaged; Locked when its key is sealed and no guard is given.
+    """
     _refuse_foreign(directory)
     path = directory / IDENTITY_FILE
     content = _read(path, _IdentityFile)
     if content is None:
         return None
+    key = Secret(content.key.encode())
     try:
-        return assemble(content.certificate.encode(), Secret(content.key.encode()), content.root.encode())
+        if keys.is_sealed(key):
+            key = _opened(key, guard)
+        return assemble(content.certificate.encode(), key, content.root.encode())
+    except (errors.InvalidArgument, errors.Forbidden) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _opened(key: Secret, guard: Secret | None) -> Secret:
+    if guard is None:
+        raise errors.Locked
+    return keys.open_key(key, guard)
+
+
+def peek(directory: Path) -> Peer | None:
+    """Whom the certificate names, which can be read while the key is sealed; None and BadState as ``load``."""
+    _refuse_foreign(directory)
+    path = directory / IDENTITY_FILE
+    content = _read(path, _IdentityFile)
+    try:
+        return None if content is None else read_peer(read_certificate(content.certificate.encode()))
     except (errors.InvalidArgument, errors.Forbidden) as error:
         raise _damaged(path, str(error)) from error
 

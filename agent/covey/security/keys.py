@@ -38,6 +38,30 @@ def read_key(pem: Secret) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def is_sealed(pem: Secret) -> bool:
+    """Whether the key can be read only with a guard."""
+    return pem.reveal().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+
+
+def seal_key(pem: Secret, guard: Secret) -> Secret:
+    """The key as encrypted PKCS#8 PEM, which ``open_key`` opens with the same guard."""
+    encryption = serialization.BestAvailableEncryption(guard.reveal().hex().encode())
+    return Secret(
+        read_key(pem).private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    )
+
+
+def open_key(pem: Secret, guard: Secret) -> Secret:
+    """The key that was sealed with that guard; InvalidArgument if it was not."""
+    try:
+        key = serialization.load_pem_private_key(pem.reveal(), password=guard.reveal().hex().encode())
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise errors.InvalidArgument("the private key is sealed, and not with the guard beside it") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise errors.InvalidArgument("the private key is not an elliptic-curve key")
+    return key_pem(key)
+
+
 def make_csr(key: Secret) -> bytes:
     """A request for a certificate on this key.  It names nobody: who it is for, the signer decides."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))

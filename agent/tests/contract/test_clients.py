@@ -85,6 +85,10 @@ def same(spec: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
+def autolock(spec: dict[str, Any]) -> dict[str, Any]:
+    return {**spec, "EncryptionConfig": {"AutoLockManagers": True}}
+
+
 def role(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda spec: {**spec, "Role": name}
 
@@ -97,6 +101,7 @@ S1 = service(
 UP_TO_DATE = 'GET /tasks?filters={"_up-to-date":{"true":true},"service":{"%s":true}}'
 INSPECT_S1 = ("GET /services/s1?insertDefaults=false", 200, None)
 UNROTATED = "rotateManagerToken=false&rotateManagerUnlockKey=false"
+ROTATED_KEY = "rotateManagerToken=false&rotateManagerUnlockKey=true"
 STACK = 'filters={"label":{"com.docker.stack.namespace=st":true}}'
 
 COMMANDS: dict[str, Story] = {
@@ -187,8 +192,20 @@ COMMANDS: dict[str, Story] = {
         ),
     ],
     "swarm ca": [("GET /swarm", 200, None)],
-    # not built yet: the peer answers 200
-    "swarm unlock-key": [("GET /swarm/unlockkey", 501, None)],
+    "swarm update --autolock=true": [
+        ("GET /swarm", 200, None),
+        (f"POST /swarm/update?{UNROTATED}&rotateWorkerToken=false&version=N", 200, autolock),
+        ("GET /swarm/unlockkey", 200, None),
+    ],
+    "swarm unlock-key": [("GET /swarm/unlockkey", 200, None)],
+    "swarm unlock-key --rotate": [
+        ("GET /swarm", 200, None),
+        (f"POST /swarm/update?{UNROTATED}&rotateWorkerToken=false&version=N", 200, autolock),
+        ("GET /swarm", 200, None),
+        (f"POST /swarm/update?{ROTATED_KEY}&rotateWorkerToken=false&version=N", 200, same),
+        ("GET /swarm/unlockkey", 200, None),
+    ],
+    "swarm unlock": [("GET /info", 200, None), ("POST /swarm/unlock", 409, {"UnlockKey": "SWMKEY-1-" + "A" * 43})],
     "stack ls": [('GET /services?filters={"label":{"com.docker.stack.namespace":true}}', 200, None)],
     "stack services st": [(f"GET /services?{STACK}&status=true", 200, None)],
     "stack ps st": [(f"GET /tasks?{STACK}", 200, None)],

@@ -21,7 +21,7 @@ from covey.api.router import ControlApi
 from covey.control.cluster import TokenSecrets, with_tokens
 from covey.model.admission import Admission, ManagerInfo
 from covey.model.changes import Batch, Change, Create
-from covey.model.errors import EngineDown, EngineError, NotInCluster
+from covey.model.errors import Conflict, EngineDown, EngineError, NotInCluster, WrongUnlockKey
 from covey.model.ids import to_id
 from covey.model.objects import Cluster, Node
 from covey.model.secret import Secret
@@ -120,6 +120,7 @@ class FakeLife:
     report: NodeReport = OUTSIDE
     manager: FakeManaging | None = None
     asked: list[object] = field(default_factory=list)
+    unlock_key: Secret = Secret(b"u" * 32)  # noqa: RUF009 - immutable
 
     def status(self) -> NodeReport:
         return self.report
@@ -151,6 +152,15 @@ class FakeLife:
         if not self.report.node_id:
             raise NotInCluster("host1 is not part of a cluster, so it has no certificate")
         self.report = replace(self.report, certificate=(BEGIN, BEGIN + 3600.0))
+
+    async def unlock(self, unlock_key: Secret) -> None:
+        if self.report.state is LocalState.INACTIVE:
+            raise NotInCluster("host1 is not part of a cluster")
+        if self.report.state is not LocalState.LOCKED:
+            raise Conflict("swarm is not locked")
+        if unlock_key != self.unlock_key:
+            raise WrongUnlockKey(1)
+        self.report = replace(self.report, state=LocalState.ACTIVE)
 
     async def request_join(self, advertise_addr: str) -> bytes:
         self.asked.append(("request_join", advertise_addr))

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from covey.model.errors import BadState
+from covey.model.secret import Secret
 from covey.store.raft.files import Files, RealFiles, lock_directory, write_atomically
 from covey.store.raft.fulldisk import room_permitting
 from covey.store.raft.journal import SEGMENT_BYTES, Journal, segments_in
@@ -43,8 +44,9 @@ class Disk:
         files: Files | None = None,
         entropy: Entropy = os.urandom,
         segment_bytes: int = SEGMENT_BYTES,
+        unlock_key: Secret | None = None,
     ) -> None:
-        self.directory, self._node_id = directory, node_id
+        self.directory, self._node_id, self._unlock_key = directory, node_id, unlock_key
         self._files, self._entropy, self._segment_bytes = files or RealFiles(), entropy, segment_bytes
         self._keys = KeyRing(directory, self._files, entropy)
         self._lock = -1
@@ -55,7 +57,8 @@ class Disk:
     def open(self, initial: list[Entry] | None) -> bool:
         """Open what is there, or begin with the ``initial`` log; whether it began.
 
-        BadState if the files do not belong together, or if there are none and ``initial`` is None.
+        Locked and WrongUnlockKey before anything else is looked at.  BadState if the files do not belong together, or
+        if there are none and ``initial`` is None.
         """
         self._lock = lock_directory(self.directory)
         try:
@@ -74,7 +77,7 @@ class Disk:
         # What is seen here may be of a process that ended before the names were on the disk.
         self._files.sync_names(self.directory)
         if present or self._keys.exists():
-            self._keys.open()
+            self._keys.open(self._unlock_key)
         else:
             self._keys.create()
         keys = self._keys.keys
@@ -111,6 +114,26 @@ class Disk:
         """
         self._keys.rotate()
         self.log.reseal()
+
+    @property
+    def lock_version(self) -> int:
+        """Of the unlock key that opens the directory; 0 if it opens without one."""
+        return self._keys.lock_version
+
+    @property
+    def guard(self) -> Secret:
+        """Seals what lies outside the directory and must not be readable while it is locked."""
+        return self._keys.guard
+
+    def relock(self, version: int, unlock_key: Secret) -> bool:
+        """Have the directory open with that key alone, with none if ``version`` is 0; whether the data key is new."""
+        if version == 0:
+            self._keys.unlock()
+            return False
+        fresh = self._keys.lock(version, unlock_key)
+        if fresh:
+            self.log.reseal()
+        return fresh
 
     def _retire_keys(self) -> None:
         if len(self._keys.keys.ids()) == 1:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from covey.model.errors import CoveyError, FailedPrecondition, NotLeader, Unavailable
+from covey.model.secret import Secret
 from covey.store.base import Leadership
 from covey.store.raft import epoch as epochs
 from covey.store.raft.compaction import Policy
@@ -202,6 +203,14 @@ class Engine:
         """Take a snapshot now."""
         self._core.compaction.wanted = True
         self.kick()
+
+    def relock(self, version: int, unlock_key: Secret, answer: Answer) -> None:
+        """Have the disk open with another key; the old data key goes with the next snapshot."""
+
+        async def work() -> None:
+            self._core.compaction.wanted = self._disk.relock(version, unlock_key) or self._core.compaction.wanted
+
+        self._call(work(), self._later(answer))
 
     def _later(self, answer: Answer) -> Answer:
         return lambda value: self._answers.append((answer, value))

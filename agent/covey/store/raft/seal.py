@@ -58,14 +58,14 @@ class DataKeys:
         """Of every key, the newest last."""
         return list(self._keys)
 
-    def add(self, key: Secret) -> None:
-        """Use this one for new files."""
-        self._keys[key_id(key)] = key
-
-    def keep(self, ids: Iterable[bytes]) -> None:
-        """Forget the keys that are not among ``ids``; never the newest."""
+    def among(self, ids: Iterable[bytes]) -> list[Secret]:
+        """The keys with these ids, and the newest, last."""
         kept = {*ids, self.ids()[-1]}
-        self._keys = {id_: key for id_, key in self._keys.items() if id_ in kept}
+        return [key for id_, key in self._keys.items() if id_ in kept]
+
+    def replace(self, keys: Iterable[Secret]) -> None:
+        """Hold these, the newest last; files that were begun go on with theirs."""
+        self._keys = {key_id(key): key for key in keys}
 
     def stamp(self, entropy: Entropy) -> bytes:
         """The first bytes of a new file."""

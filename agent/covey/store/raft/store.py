@@ -17,6 +17,7 @@ from typing import Any
 
 from covey.model.changes import Batch
 from covey.model.errors import CoveyError, InvalidArgument, Unavailable
+from covey.model.secret import Secret
 from covey.state.apply import Outcome
 from covey.state.codec import encode_batch
 from covey.state.view import View
@@ -42,7 +43,8 @@ _NO_MEMBERS: Mapping[str, str] = MappingProxyType({})
 class RaftSettings:
     """Where a manager's Raft lives.
 
-    ``address`` is where the others dial it (host:port), ``listen`` where it accepts.
+    ``address`` is where the others dial it (host:port), ``listen`` where it accepts.  ``unlock_key`` opens a locked
+    directory.
     """
 
     node_id: str
@@ -50,6 +52,7 @@ class RaftSettings:
     listen: tuple[str, int]
     address: str
     timings: Timings = field(default_factory=Timings)
+    unlock_key: Secret | None = None
 
 
 def bootstrap(directory: Path, node_id: str, address: str) -> None:
@@ -91,6 +94,7 @@ class RaftStore:
         self._notifier = Notifier()
         self._published = Published(View(), Leadership(), _NO_MEMBERS)
         self._failed: asyncio.Event = asyncio.Event()
+        self._disk: Disk
         self._engine: Engine | None = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -104,7 +108,7 @@ class RaftStore:
         settings, loop = self._settings, asyncio.get_running_loop()
         epoch = epochs.read(settings.directory)
         epochs.require_current(epoch)
-        disk = Disk(settings.directory, settings.node_id)
+        disk = self._disk = Disk(settings.directory, settings.node_id, unlock_key=settings.unlock_key)
         await asyncio.to_thread(disk.open, None)
         hello = Hello(settings.address, os.urandom(8), epoch.number)
         network = TlsNetwork(settings.node_id, hello, self._contexts, self._identify)
@@ -211,6 +215,19 @@ class RaftStore:
     async def remove_member(self, node_id: str, timeout: float) -> None:
         """Take the node's vote away."""
         await self._ask(timeout, lambda engine, answer: engine.remove_member(node_id, answer))
+
+    @property
+    def lock_version(self) -> int:
+        """Of the unlock key that this manager's disk needs; 0 if it needs none."""
+        return self._disk.lock_version
+
+    async def relock(self, version: int, unlock_key: Secret, timeout: float) -> Secret:
+        """Have this manager's disk open with that key alone, with none if ``version`` is 0; the guard afterwards.
+
+        The guard seals what else must not be readable on a locked disk; it comes back with the unlock key.
+        """
+        await self._ask(timeout, lambda engine, answer: engine.relock(version, unlock_key, answer))
+        return self._disk.guard
 
     async def compact(self) -> None:
         """Take a snapshot soon, without waiting for the log to grow."""

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from covey.model.changes import Batch
+from covey.model.secret import Secret
 from covey.state.apply import apply
 from covey.state.codec import encode_view
 from covey.state.view import View
 from covey.store.raft import epoch as epochs
 from covey.store.raft.disk import Disk
 from covey.store.raft.files import RealFiles
+from covey.store.raft.keyring import begin_alike
 from covey.store.raft.machine import ViewMachine
 from covey.store.raft.membership import NO_OP, REGULAR
 from covey.store.raft.snapshot import Mark
@@ -41,14 +43,22 @@ class Voter:
     address: str
 
 
-def extract(directory: Path, node_id: str) -> Root:
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A locked directory whose lock and guard a new one shall have."""
+
+    directory: Path
+    unlock_key: Secret
+
+
+def extract(directory: Path, node_id: str, unlock_key: Secret | None = None) -> Root:
     """Everything in the directory: the snapshot and every entry after it, known to be committed or not.
 
     A write that was acknowledged is among them.  Others may be that were never answered, and whose outcome was
     therefore unknown: they take effect now.  To drop what is not *known* to be committed would be worse, for how much
     is committed is written down only now and then.
     """
-    disk = Disk(directory, node_id)
+    disk = Disk(directory, node_id, unlock_key=unlock_key)
     disk.open(None)
     try:
         machine = ViewMachine()
@@ -64,10 +74,10 @@ def extract(directory: Path, node_id: str) -> Root:
     return Root(machine.state(), term, epochs.read(directory).number)
 
 
-def plant(directory: Path, voter: Voter, root: Root, batch: Batch, epoch: int) -> View:
+def plant(directory: Path, voter: Voter, root: Root, batch: Batch, epoch: int, pattern: Pattern | None = None) -> View:
     """Make ``directory`` that of a manager that is alone in ``epoch``, with the state after ``batch``; that state.
 
-    There as a whole or not at all; may be interrupted and called again.
+    Locked as the ``pattern`` is, if there is one.  There as a whole or not at all; may be interrupted and called again.
     """
     index, term = root.view.index + _LEAP, max(root.term, root.view.fence) + 1
     view, outcome = apply(root.view, batch, index)
@@ -76,7 +86,10 @@ def plant(directory: Path, voter: Voter, root: Root, batch: Batch, epoch: int) -
     previous, entry = ((bytes([NO_OP]), at, term) for at in (index - 1, index))
     files, place = RealFiles(), directory.with_name(directory.name + ".new")
     _clear(place)
-    disk = Disk(place, voter.node_id)
+    if pattern is not None:
+        place.mkdir(mode=0o700)
+        begin_alike(place, pattern.directory, pattern.unlock_key, files)
+    disk = Disk(place, voter.node_id, unlock_key=pattern.unlock_key if pattern else None)
     disk.open([previous, entry])
     try:
         mark = Mark(entry, previous, {voter.node_id: voter.address})

@@ -10,6 +10,7 @@ from covey.api.bodies import InitRequest, JoinRequest
 from covey.api.ports import LocalState, NodeReport
 from covey.api.router import ControlApi
 from covey.model.spec import Availability, ClusterSpec, Orchestration, Role
+from covey.security.unlock import show
 
 
 @pytest.fixture
@@ -122,7 +123,6 @@ async def test_the_spec_is_updated(client: Client):
         ({"Dispatcher": {"HeartbeatPeriod": 1000}}, 400, "Dispatcher.HeartbeatPeriod: "),
         ({"CAConfig": {"NodeCertExpiry": 1000}}, 400, "minimum certificate expiry time is 1h"),
         ({"Raft": {"SnapshotInterval": 5}}, 400, "Raft: "),
-        ({"EncryptionConfig": {"AutoLockManagers": True}}, 400, "locking managers is not built yet"),
     ],
 )
 async def test_a_cluster_that_cannot_be(client: Client, spec, status, text):
@@ -132,7 +132,103 @@ async def test_a_cluster_that_cannot_be(client: Client, spec, status, text):
     assert text in answer.message
 
 
-async def test_there_is_no_unlock_key_to_rotate(client: Client):
-    version = (await client.get("/swarm")).json["Version"]["Index"]
-    assert (await client.post(f"/swarm/update?version={version}&rotateManagerUnlockKey=true", {})).status == 501
-    assert (await client.get("/swarm/unlockkey")).status == 501
+async def update(client: Client, query: str = "", **changes):
+    """Send the spec back, changed, as the docker client does."""
+    shown = (await client.get("/swarm")).json
+    return await client.post(f"/swarm/update?version={shown['Version']['Index']}&{query}", {**shown["Spec"], **changes})
+
+
+async def unlock_key(client: Client) -> str:
+    return (await client.get("/swarm/unlockkey")).json["UnlockKey"]
+
+
+LOCK, OPEN = {"EncryptionConfig": {"AutoLockManagers": True}}, {"EncryptionConfig": {"AutoLockManagers": False}}
+
+
+async def test_locking_makes_a_key_that_stays_until_it_is_rotated(client: Client):
+    assert await unlock_key(client) == ""
+    assert (await update(client, **LOCK)).status == 200
+    first = await unlock_key(client)
+    assert first.startswith("SWMKEY-1-")
+    assert len(first) == len("SWMKEY-1-") + 43
+    assert (await client.get("/swarm")).json["Spec"]["EncryptionConfig"] == {"AutoLockManagers": True}
+    await update(client, Orchestration={"TaskHistoryRetentionLimit": 3})
+    assert await unlock_key(client) == first
+    assert (await update(client, "rotateManagerUnlockKey=true")).status == 200
+    second = await unlock_key(client)
+    assert second not in ("", first)
+    await update(client, **OPEN)
+    assert await unlock_key(client) == ""
+    await update(client, **LOCK)
+    assert await unlock_key(client) not in ("", first, second)
+
+
+async def test_each_unlock_key_has_a_number_of_its_own(swarm: Swarm):
+    for change in (LOCK, OPEN, LOCK):
+        await update(swarm.client, **change)
+    assert swarm.store.view().cluster.unlock_key_version == 2
+
+
+async def test_without_a_lock_there_is_no_key_to_rotate(client: Client):
+    answer = await update(client, "rotateManagerUnlockKey=true")
+    assert (answer.status, await unlock_key(client)) == (400, "")
+    assert "autolock is not turned on" in answer.message
+
+
+async def test_only_the_call_for_it_shows_the_unlock_key(swarm: Swarm):
+    await update(swarm.client, **LOCK)
+    for url in ("/info", "/swarm", "/covey/v1/status"):
+        assert "SWMKEY" not in (await swarm.client.get(url)).text
+    assert swarm.store.view().cluster.unlock_key.reveal().hex() not in repr(swarm.store.view().cluster)
+
+
+@pytest.mark.parametrize("body", [{"AutoLockManagers": True}, {"Spec": LOCK}])
+async def test_init_may_lock_from_the_start(life: FakeLife, outsider: Client, body):
+    assert (await outsider.post("/swarm/init", body)).status == 200
+    assert life.asked[0].spec.auto_lock
+
+
+@pytest.fixture
+def locked(life: FakeLife) -> Client:
+    life.report = NodeReport(LocalState.LOCKED, "0.1.0", "n1", "c1", Role.MANAGER)
+    return Client(ControlApi(life, FakeEngine(), Clock()))
+
+
+async def test_a_locked_manager_says_so_and_answers_nothing_of_the_cluster(locked: Client):
+    shown = (await locked.get("/info")).json["Swarm"]
+    assert (shown["LocalNodeState"], shown["ControlAvailable"]) == ("locked", False)
+    assert (await locked.get("/_ping")).headers.get("Swarm") == "locked"
+    for url in ("/swarm", "/nodes", "/services", "/swarm/unlockkey"):
+        answer = await locked.get(url)
+        assert (answer.status, answer.json["code"]) == (503, "Locked")
+        assert answer.message == (
+            "Swarm is encrypted and needs to be unlocked before it can be used. "
+            'Please use "docker swarm unlock" to unlock it.'
+        )
+
+
+async def test_unlocking(life: FakeLife, locked: Client):
+    wrong = await locked.post("/swarm/unlock", {"UnlockKey": "SWMKEY-1-" + "A" * 43})
+    assert wrong.status == 401
+    assert wrong.message.startswith("swarm could not be unlocked: invalid key provided")
+    assert life.report.state is LocalState.LOCKED
+    for text in ("", "SWMKEY-1-", "SWMKEY-1-short", "SWMKEY-2-" + "A" * 43, "SWMKEY-1-" + "*" * 43):
+        answer = await locked.post("/swarm/unlock", {"UnlockKey": text})
+        assert (answer.status, text in answer.message and text not in ("", "SWMKEY-1-")) == (400, False)
+    assert (await locked.post("/swarm/unlock", {"UnlockKey": show(life.unlock_key)})).status == 200
+    assert life.report.state is LocalState.ACTIVE
+    again = await locked.post("/swarm/unlock", {"UnlockKey": show(life.unlock_key)})
+    assert (again.status, again.message) == (409, "swarm is not locked")
+
+
+async def test_there_is_nothing_to_unlock_outside_of_a_cluster(outsider: Client):
+    answer = await outsider.post("/swarm/unlock", {"UnlockKey": "SWMKEY-1-" + "A" * 43})
+    assert answer.status == 503
+
+
+async def test_a_locked_manager_leaves_by_force_only(life: FakeLife, locked: Client):
+    answer = await locked.post("/swarm/leave")
+    assert answer.status == 503
+    assert answer.message.startswith("Swarm is encrypted and locked. Please unlock it first or use `--force`")
+    assert (await locked.post("/swarm/leave?force=true")).status == 200
+    assert life.asked == [("leave", True)]

@@ -69,9 +69,6 @@ class StillMember:
     async def stop(self):
         self.log.append("stop")
 
-    async def clear(self):
-        self.log.append("clear")
-
 
 class Managers:
     """The managers of a cluster, as seen from outside: they sign whatever comes."""
@@ -117,6 +114,7 @@ class Skewed(SystemClock):
 class World:
     def __init__(self, path) -> None:
         self.managers, self.members, self.unfit, self.clock = Managers(), [], None, Skewed()
+        self.cleared = []
         self.config = Config(
             state_dir=path,
             listen_addr=f"127.0.0.1:{free_port()}",
@@ -133,10 +131,13 @@ class World:
         self.members.append(StillMember(who, settings, self.managers))
         return self.members[-1]
 
+    async def clear(self, *node):
+        self.cleared.append(node)
+
     def life(self) -> Life:
         return Life(
             self.config, self.places, self.clock,
-            hostname="here", preflight=self.preflight, outside=self.managers, make_member=self.member,
+            hostname="here", preflight=self.preflight, outside=self.managers, make_member=self.member, clear=self.clear,
         )  # fmt: skip
 
 
@@ -231,7 +232,8 @@ async def test_an_admission_without_a_request_is_refused(world, life):
 async def test_leaving_stops_clears_and_forgets(world, life):
     await life.join(joining(world))
     await life.leave(force=False)
-    assert world.members[0].log == ["start", "stop", "clear"]
+    assert world.members[0].log == ["start", "stop"]
+    assert world.cleared == [(NODE, CLUSTER)]
     assert life.status().state is LocalState.INACTIVE
     assert list(world.config.state_dir.iterdir()) == []
     with pytest.raises(NotInCluster):

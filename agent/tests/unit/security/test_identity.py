@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from covey.model import errors
+from covey.model.secret import Secret
 from covey.model.spec import Role
 from covey.security import identity, keys
 
@@ -181,3 +182,30 @@ def test_leaving_forgets(tmp_path: Path, ours: Cluster) -> None:
     identity.forget(tmp_path)
     identity.forget(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_with_a_guard_the_key_cannot_be_read_without_it(tmp_path: Path, ours: Cluster) -> None:
+    node, guard = ours.node(1, Role.MANAGER), Secret(b"g" * 32)
+    identity.save(tmp_path, node, guard)
+    text = (tmp_path / "identity.json").read_text()
+    assert node.key.reveal().decode().splitlines()[1] not in text
+    with pytest.raises(errors.Locked):
+        identity.load(tmp_path)
+    assert identity.load(tmp_path, guard) == node
+    peer = identity.peek(tmp_path)
+    assert peer is not None
+    assert (peer.node_id, peer.cluster_id, peer.role) == (node.node_id, node.cluster_id, Role.MANAGER)
+    identity.save(tmp_path, node)
+    assert identity.load(tmp_path) == identity.load(tmp_path, guard) == node
+
+
+def test_a_sealed_key_with_another_guard_is_damage_and_is_kept(tmp_path: Path, ours: Cluster) -> None:
+    identity.save(tmp_path, ours.node(1, Role.MANAGER), Secret(b"g" * 32))
+    before = (tmp_path / "identity.json").read_bytes()
+    with pytest.raises(errors.BadState, match=r"identity\.json: the private key is sealed.*Nothing was deleted"):
+        identity.load(tmp_path, Secret(b"h" * 32))
+    assert (tmp_path / "identity.json").read_bytes() == before
+
+
+def test_where_there_is_no_identity_there_is_nobody_to_see(tmp_path: Path) -> None:
+    assert identity.peek(tmp_path) is None
