@@ -24,7 +24,7 @@ from covey.store.raft.core import Core
 from covey.store.raft.disk import Disk
 from covey.store.raft.driver import Answer, Driver
 from covey.store.raft.files import RealFiles
-from covey.store.raft.fulldisk import room_permitting
+from covey.store.raft.fulldisk import out_of_room, room_permitting
 from covey.store.raft.machine import Machine
 from covey.store.raft.membership import Change, check_change
 from covey.store.raft.timings import Timings
@@ -208,7 +208,13 @@ class Engine:
         """Have the disk open with another key; the old data key goes with the next snapshot."""
 
         async def work() -> None:
-            self._core.compaction.wanted = self._disk.relock(version, unlock_key) or self._core.compaction.wanted
+            try:
+                fresh = self._disk.relock(version, unlock_key)
+            except OSError as error:
+                if not out_of_room(error):
+                    raise
+                raise Unavailable(f"the disk has no room for the key that it is to be locked with: {error}") from error
+            self._core.compaction.wanted |= fresh
 
         self._call(work(), self._later(answer))
 
