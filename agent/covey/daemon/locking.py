@@ -40,8 +40,11 @@ class LockedStore(Protocol):
 class DiskLock:
     """The lock of one manager's disk."""
 
-    def __init__(self, store: LockedStore, places: Places, who: Callable[[], Identity]) -> None:
-        self._store, self._places, self._who = store, places, who
+    def __init__(
+        self, store: LockedStore, places: Places, who: Callable[[], Identity], renewal_wanted: Callable[[], None]
+    ) -> None:
+        """``renewal_wanted`` is called when the disk is locked first: the TLS key of before was readable on it."""
+        self._store, self._places, self._who, self._renewal_wanted = store, places, who, renewal_wanted
 
     async def follow(self) -> None:
         """Until cancelled: make the lock what the cluster wants whenever it is not."""
@@ -71,9 +74,12 @@ class DiskLock:
 
     async def _lock(self, cluster: Cluster) -> None:
         lock, version = self._places.lock, cluster.unlock_key_version
+        first = lock.guard is None
         lock.guard = await self._store.relock(version, cluster.unlock_key, TIMEOUT)
         lock.unlock_key = cluster.unlock_key
         self._places.save_identity(self._who())
+        if first:
+            self._renewal_wanted()
         log.info("this manager's disk is locked with unlock key number %d of the cluster", version)
 
     async def _unlock(self) -> None:

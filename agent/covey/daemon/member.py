@@ -181,7 +181,8 @@ class Member:
         self._run_while_managing("manager", self._manager.run())
         self._run_while_managing("vote", self._get_vote(store), endless=False)
         self._run_while_managing("leader hints", self._hint(store))
-        self._run_while_managing("disk lock", DiskLock(store, self._places, lambda: self.who).follow())
+        lock = DiskLock(store, self._places, lambda: self.who, self._renewal_wanted)
+        self._run_while_managing("disk lock", lock.follow())
 
     def _services(self, store: RaftStore, manager: Manager) -> Services:
         return Services(

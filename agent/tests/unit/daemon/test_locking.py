@@ -37,11 +37,14 @@ def free_port() -> int:
 class StoreMember:
     """The store of a manager and the lock of its disk; nothing else of it."""
 
-    settled, superseded, trouble = True, "", ""
+    settled, superseded, trouble, refusal = True, "", "", ""
 
     def __init__(self, world, who, settings):
         self.world, self.who, self.settings = world, who, settings
-        self.store, self.following = None, None
+        self.store, self.following, self.renewals = None, None, 0
+
+    def renewal_wanted(self):
+        self.renewals += 1
 
     def managing(self):
         return None
@@ -58,7 +61,9 @@ class StoreMember:
             places.lock.unlock_key,
         )  # fmt: skip
         await self.store.start()
-        self.following = asyncio.create_task(DiskLock(self.store, places, lambda: self.who).follow())
+        self.following = asyncio.create_task(
+            DiskLock(self.store, places, lambda: self.who, self.renewal_wanted).follow()
+        )
 
     async def wait_settled(self):
         while not self.store.leadership().leading:
@@ -200,6 +205,7 @@ async def test_nothing_on_a_locked_disk_opens_it(manager):
 async def test_a_rotated_key_takes_over_and_the_old_one_opens_nothing(manager):
     old = await manager.write(lock=True)
     new = await manager.write(lock=True, rotate=True)
+    assert manager.member.renewals == 1, "the TLS key that lay open once is to be replaced, once"
     assert lock_version(manager.places.raft) == 2
     await manager.restart()
     with pytest.raises(WrongUnlockKey, match="number 2"):
