@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export PYTHONPATH := agent:tests/lab
 STAGES ?=
+SOAK ?=
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +33,9 @@ lab-tools: venv
 test: lab-tools  ## every test; STAGES="unit lab" for some
 	@tools/test $(STAGES)
 
+soak: venv  ## fresh schedules for the store's simulation; SOAK="--minutes 30"
+	@tools/soak $(SOAK)
+
 bench: lab-tools  ## the figures, printed and written to build/bench.jsonl
 	@python3 tools/bench
 
@@ -50,4 +54,4 @@ clean:  ## what was built here; caches stay
 print-bin:
 	@echo $(BIN)
 
-.PHONY: help venv check collection lab-tools test bench demo demo-show demo-down clean print-bin
+.PHONY: help venv check collection lab-tools test soak bench demo demo-show demo-down clean print-bin

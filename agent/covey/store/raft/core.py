@@ -96,7 +96,8 @@ class Core(Electing):
         self.progress: dict[str, Progress] = {}
         self.acknowledged: dict[str, int] = {}
         self.proposals: list[Proposal] = []
-        self.canvass, self._heard_at, self.stalled = Canvass(), 0.0, False
+        self.canvass, self.guests = Canvass(), set()
+        self._heard_at, self.stalled = 0.0, False
         self._peers = dict(peers)
         mark = snapshots.mark
         self.applied_members: dict[str, str] = dict(mark.members) if mark else {}
@@ -229,6 +230,9 @@ class Core(Electing):
         self.applied_members = dict(mark.members)
         self.configuration = dict(mark.members)
         self._reconfigure()
+        for node_id in self.guests - self.configuration.keys():
+            self.network.expel(node_id)
+        self.guests.clear()
 
     def _receive_ack(self, node: Node, ack: Ack) -> None:
         progress = self.progress.setdefault(node.id, Progress())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pysyncobj.syncobj as library
+from msgspec.structs import replace
 from pysyncobj.node import Node
 from pysyncobj.syncobj import SyncObj
 
@@ -28,6 +29,8 @@ class Electing(SyncObj):
     canvass: Canvass
     #: The disk is full: this member promises nothing, so it neither votes nor stands nor takes entries.
     stalled: bool
+    #: Leaders that are let in on the word of a voter, though not in our log.
+    guests: set[str]
     _heard_at: float
 
     @property
@@ -54,15 +57,21 @@ class Electing(SyncObj):
                 self.outbox._onMessageReceived(node, {"type": "timeout_now", "term": term})
 
     def _SyncObj__connectedToAnyone(self) -> bool:
-        """Whether to stand now that the time-out has passed: who does not vote never does, the others ask first."""
-        if self.stalled or self.selfNode.id not in self.configuration:
+        """Whether to stand now that the time-out has passed: who does not vote never does, the others ask first.
+
+        Who does not vote asks, too, since the answer names the leader.
+        """
+        if self.stalled:
             return False
+        votes = self.selfNode.id in self.configuration
         if not self.otherNodes:
-            return True
+            return votes
         # Each member is asked first whether the cluster has gone on without us: see ``epoch``.
         if not super()._SyncObj__connectedToAnyone() or not self.network.asked():
             return False
-        return self._SyncObj__transferInProgress or self._encouraged()
+        if votes and self._SyncObj__transferInProgress:
+            return True
+        return self._encouraged() and votes
 
     def _encouraged(self) -> bool:
         now, term = library.monotonicTime(), self.raftCurrentTerm + 1
@@ -85,9 +94,22 @@ class Electing(SyncObj):
         lately = library.monotonicTime() - self.conf.raftMinTimeout + self.conf.appendEntriesPeriod
         led = self._isLeader() or (self._SyncObj__raftLeader is not None and self._heard_at > lately)
         standing = Standing(self.raftCurrentTerm, self.log.last, self.log[-1][2], led)
-        self.network.post(node_id, advise(standing, ask))
+        self.network.post(node_id, self._naming_leader(advise(standing, ask)))
+
+    def _naming_leader(self, answer: PreVoted) -> PreVoted:
+        leader = self._SyncObj__raftLeader
+        address = self.configuration.get(leader.id, "") if leader is not None else ""
+        return replace(answer, leader=leader.id, address=address) if leader is not None and address else answer
 
     def _advised(self, node_id: str, answer: PreVoted) -> None:
+        """Count the answer, and let the leader in that it names.
+
+        A member that was away while another one was added and began to lead knows nothing of it, refuses its
+        connections, and with pre-vote never forces it to give way: it would stay behind for ever.
+        """
+        if answer.leader and answer.leader not in {self.selfNode.id, *self.configuration}:
+            self.guests.add(answer.leader)
+            self.network.admit(answer.leader, answer.address)
         self._catch_up(answer.term)
         self.canvass.note(node_id, answer)
 

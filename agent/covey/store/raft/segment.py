@@ -183,10 +183,13 @@ class Reader:
 
 
 def _has_hole(data: bytes, start: int) -> bool:
-    """Whether a disk sector after ``start`` was never written; sealed bytes are never that empty."""
+    """Whether a disk sector after ``start`` was never written; what is sealed there is hardly ever that empty.
+
+    However little of the record was in that sector: else a crash would be taken for damage.
+    """
     while start < len(data):
         end = min((start // _SECTOR + 1) * _SECTOR, len(data))
-        if end - start >= _FRAME.size and not any(data[start:end]):
+        if not any(data[start:end]):
             return True
         start = end
     return False

@@ -61,11 +61,16 @@ class PreVote(Message, frozen=True, tag="ask"):
 
 
 class PreVoted(Message, frozen=True, tag="told"):
-    """Whether it would, as far as the speaker is concerned, whose own term is ``term``.  Binds nobody."""
+    """Whether it would, as far as the speaker is concerned, whose own term is ``term``.  Binds nobody.
+
+    ``leader`` is whom the speaker follows, at ``address``; empty if nobody: the asking one may never have heard of it.
+    """
 
     term: int
     round: int
     granted: bool
+    leader: str = ""
+    address: str = ""
 
 
 class TimeoutNow(Message, frozen=True, tag="lead"):
