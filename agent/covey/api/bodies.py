@@ -14,7 +14,7 @@ from msgspec import field
 
 from covey.model.admission import Admission, Wire
 from covey.model.secret import Secret
-from covey.model.spec import Availability, ClusterSpec, Role, Spec
+from covey.model.spec import Availability, ClusterSpec, DependencySpec, Role, Spec
 
 DEFAULT_LISTEN = "0.0.0.0:2377"
 
@@ -63,6 +63,12 @@ class UnlockBody(Spec):
     """``POST /swarm/unlock``."""
 
     unlock_key: Secret = Secret(b"")
+
+
+class DependencyBody(DependencySpec):
+    """A secret's or config's spec with its data, which is base64."""
+
+    data: Secret | None = None
 
 
 class InitRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +155,14 @@ class DeclareService(Wire, kw_only=True):
     state: Presence = Presence.PRESENT
     dry_run: bool = False
     force_update: bool = False
+
+
+class DeclareDependency(Wire, kw_only=True):
+    """``POST /covey/v1/secrets/declare``, and ``configs``; a spec without data keeps the data."""
+
+    spec: dict[str, Any]
+    state: Presence = Presence.PRESENT
+    dry_run: bool = False
 
 
 class DeclareNode(Wire, kw_only=True):

@@ -12,26 +12,40 @@ from dataclasses import dataclass
 import msgspec
 
 from covey.api import decode, render, rules, specs
-from covey.api.bodies import AdmitRequest, Declared, DeclareNode, DeclareService, LabelsState, Presence
+from covey.api.bodies import (
+    AdmitRequest,
+    Declared,
+    DeclareDependency,
+    DeclareNode,
+    DeclareService,
+    DependencyBody,
+    LabelsState,
+    Presence,
+)
 from covey.api.call import ManagerCall
+from covey.api.dependencies import FAMILIES, Family
 from covey.api.diff import differences
 from covey.api.http import Response
 from covey.api.specs import Json
 from covey.model.changes import Change, Create, Delete, Update
 from covey.model.errors import InvalidArgument, NotFound
-from covey.model.objects import Node, Object, Service
+from covey.model.objects import Dependency, Node, Object, Service
 from covey.model.spec import NodeSpec, ServiceSpec
+from covey.plan.dependencies import changes_to, removal, resolved
 from covey.plan.rules import check_service
 from covey.state.view import View
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a declaration comes to.  ``current`` is the object it is about, if there is one already."""
+    """What a declaration comes to.  ``current`` is the object it is about, if there is one already.
+
+    Of the changes, the first that writes an object writes the one it is about.
+    """
 
     action: str
     current: Object | None = None
-    change: Change | None = None
+    changes: tuple[Change, ...] = ()
     before: Json | None = None
     after: Json | None = None
 
@@ -51,6 +65,27 @@ async def services(call: ManagerCall) -> Response:
     )
 
 
+async def secrets(call: ManagerCall) -> Response:
+    return await _dependencies(call, FAMILIES["secret"])
+
+
+async def configs(call: ManagerCall) -> Response:
+    return await _dependencies(call, FAMILIES["config"])
+
+
+async def _dependencies(call: ManagerCall, family: Family) -> Response:
+    body = decode.body_as(DeclareDependency, call.request.body)
+    if body.state is Presence.ABSENT:
+        name = _name_of(body.spec)
+        return await call.retried(
+            lambda this: _carry_out(this, remove_dependency(this.view, family, name), body.dry_run)
+        )
+    wish, new_id = decode.decode(DependencyBody, body.spec, "Spec"), call.clock.new_id()
+    return await call.retried(
+        lambda this: _carry_out(this, put_dependency(this.view, family, wish, new_id), body.dry_run)
+    )
+
+
 async def nodes(call: ManagerCall) -> Response:
     body = decode.body_as(DeclareNode, call.request.body)
     reference = call.args["id"]
@@ -67,13 +102,14 @@ async def admit(call: ManagerCall) -> Response:
 async def _carry_out(call: ManagerCall, decision: Decision, dry_run: bool) -> Response:
     current = decision.current
     id_, version = (current.id, current.version) if current else ("", 0)
-    if decision.change is not None and not dry_run:
-        index = await call.propose(decision.change)
-        if isinstance(decision.change, (Create, Update)):
-            id_, version = decision.change.object.id, index
+    if decision.changes and not dry_run:
+        index = await call.propose(*decision.changes)
+        written = next((change.object for change in decision.changes if isinstance(change, (Create, Update))), None)
+        if written is not None:
+            id_, version = written.id, index
     return Response.json(
         Declared(
-            changed=decision.change is not None,
+            changed=bool(decision.changes),
             action=decision.action,
             id=id_,
             version=version,
@@ -90,16 +126,17 @@ async def _carry_out(call: ManagerCall, decision: Decision, dry_run: bool) -> Re
 def put_service(view: View, spec: ServiceSpec, force: bool, new_id: str) -> Decision:
     """A service of that name that runs by ``spec``, and nothing but that."""
     current = view.service_named(spec.name)
+    spec = resolved(view, spec, current)
     check_service(spec, current)
     if current is None:
         after = specs.comparable(spec)
-        return Decision("create", None, Create(Service(id=new_id, spec=spec)), None, after)
+        return Decision("create", None, (Create(Service(id=new_id, spec=spec)),), None, after)
     spec = _with_count(spec, current, force)
     before, after = specs.comparable(current.spec), specs.comparable(spec)
     if before == after:
-        return Decision("none", current, None, before, after)
+        return Decision("none", current, (), before, after)
     changed = msgspec.structs.replace(current, spec=spec, previous_spec=current.spec)
-    return Decision("update", current, Update(changed), before, after)
+    return Decision("update", current, (Update(changed),), before, after)
 
 
 def _with_count(spec: ServiceSpec, current: Service, force: bool) -> ServiceSpec:
@@ -117,7 +154,7 @@ def remove_service(view: View, name: str) -> Decision:
     if current is None:
         return NOTHING_THERE
     change = Delete("service", current.id, current.version)
-    return Decision("remove", current, change, specs.comparable(current.spec), None)
+    return Decision("remove", current, (change,), specs.comparable(current.spec), None)
 
 
 def _name_of(spec: Json) -> str:
@@ -126,6 +163,38 @@ def _name_of(spec: Json) -> str:
     if not isinstance(name, str) or not name:
         raise InvalidArgument("the name of the service to remove must be given", "Spec.Name")
     return name
+
+
+# -- secrets and configs
+
+
+def put_dependency(view: View, family: Family, wish: DependencyBody, new_id: str) -> Decision:
+    """A secret or config of that name with that value, whose users follow."""
+    current = view.dependency_named(family.kind, wish.name)
+    if current is None:
+        new = family.new(wish, new_id)
+        return Decision("create", None, (Create(new),), None, _shown_dependency(new))
+    wanted = family.changed(current, wish, new_id)
+    changes = changes_to(view, current, wanted)
+    number = current.number + (wanted.id != current.id)
+    after = _shown_dependency(msgspec.structs.replace(wanted, number=number))
+    return Decision("update" if changes else "none", current, changes, _shown_dependency(current), after)
+
+
+def remove_dependency(view: View, family: Family, name: str) -> Decision:
+    """No secret or config of that name, nor any value of it."""
+    current = view.dependency_named(family.kind, name)
+    if current is None:
+        return NOTHING_THERE
+    return Decision("remove", current, removal(view, current), _shown_dependency(current), None)
+
+
+def _shown_dependency(thing: Dependency) -> Json:
+    """For a diff: of a secret's value its number alone; of a config's the text as well, which anyone may see."""
+    spec = render.dependency(thing)["Spec"]
+    if "Data" in spec:
+        spec["Data"] = thing.data.reveal().decode("utf-8", "replace")
+    return {**spec, "Value": thing.number}
 
 
 # -- nodes
@@ -142,9 +211,9 @@ def put_node(view: View, reference: str, wish: DeclareNode) -> Decision:
     )
     before, after = _shown(node.spec), _shown(spec)
     if before == after:
-        return Decision("none", node, None, before, after)
+        return Decision("none", node, (), before, after)
     rules.check_node_update(view, node, spec)
-    return Decision("update", node, Update(msgspec.structs.replace(node, spec=spec)), before, after)
+    return Decision("update", node, (Update(msgspec.structs.replace(node, spec=spec)),), before, after)
 
 
 def _labels(current: dict[str, str], wish: DeclareNode) -> dict[str, str]:
@@ -168,4 +237,4 @@ def remove_node(view: View, reference: str, wish: DeclareNode) -> Decision:
     except NotFound:
         return NOTHING_THERE
     rules.check_node_removal(node, wish.force)
-    return Decision("remove", node, Delete("node", node.id, node.version), _shown(node.spec), None)
+    return Decision("remove", node, (Delete("node", node.id, node.version),), _shown(node.spec), None)

@@ -24,10 +24,9 @@ from covey.model.spec import ServiceSpec, Spec, refusals, without_later
 T = TypeVar("T", bound=msgspec.Struct)
 
 #: Parts of a service's spec that belong to objects this release does not have.
-OTHER_OBJECTS = re.compile(r"(^|\.)(Secrets|Configs|Networks)$")
+OTHER_OBJECTS = re.compile(r"(^|\.)Networks$")
 HINTS = {
-    "Secrets": "secrets are not built yet",
-    "Configs": "configs are not built yet",
+    "Driver": "the managers hold the values; there are no drivers that fetch them from elsewhere",
     "Networks": "overlay networks are not built yet; publish ports in host mode",
     "ReplicatedJob": "jobs are not built yet; use Replicated or Global",
     "GlobalJob": "jobs are not built yet; use Replicated or Global",

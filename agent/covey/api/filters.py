@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from covey.model.errors import InvalidArgument
-from covey.model.objects import Node, Service, Task
+from covey.model.objects import Dependency, Node, Service, Task
 from covey.model.spec import Role
 from covey.model.tasks import TaskState, parse_state
 from covey.plan.drift import Drift
@@ -22,6 +22,7 @@ Filters = Mapping[str, tuple[str, ...]]
 SERVICE_FILTERS = ("id", "label", "mode", "name")
 NODE_FILTERS = ("id", "label", "membership", "name", "node.label", "role")
 TASK_FILTERS = ("_up-to-date", "desired-state", "id", "label", "name", "node", "service")
+DEPENDENCY_FILTERS = ("id", "label", "name", "names")
 MODES = ("replicated", "global", "replicated-job", "global-job")
 TRUE, FALSE = frozenset({"1", "true"}), frozenset({"0", "false"})
 
@@ -78,6 +79,21 @@ def nodes(view: View, filters: Filters) -> list[Node]:
         },
     )
     return sorted(_passing(view.nodes.values(), tests), key=lambda node: (node.description.hostname, node.id))
+
+
+def dependencies(view: View, kind: str, filters: Filters) -> list[Dependency]:
+    """The secrets, or configs, that pass, by name; ``name`` is a beginning, ``names`` a whole one."""
+    tests = _tests(
+        filters,
+        {
+            "id": lambda thing, wanted: thing.id.startswith(wanted),
+            "name": lambda thing, wanted: thing.spec.name.startswith(wanted),
+            "names": lambda thing, wanted: thing.spec.name == wanted,
+        },
+        {"label": lambda thing: thing.spec.labels},
+    )
+    current = (thing for thing in view.dependencies(kind).values() if not thing.retired)
+    return sorted(_passing(current, tests), key=lambda thing: thing.spec.name)
 
 
 def tasks(view: View, filters: Filters) -> list[Task]:

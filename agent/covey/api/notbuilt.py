@@ -8,8 +8,6 @@ from covey.api.http import Response
 from covey.model.errors import Unsupported
 
 NAMES = {
-    "secrets": "secrets are",
-    "configs": "configs are",
     "services": "logs of services are",
     "tasks": "logs of tasks are",
 }

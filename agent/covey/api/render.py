@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Objects as the peer's JSON: its names, its times, and what is not set left out.  Pure.
 
-Never in it: who may see what; a join token is shown by ``cluster_with_tokens`` alone.
+Never in it: who may see what; a join token is shown by ``cluster_with_tokens`` alone, the data of a secret by nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ from covey.api import specs
 from covey.api.ports import LocalState, NodeReport
 from covey.api.specs import Json
 from covey.control.cluster import join_token
-from covey.model.objects import Cluster, Node, NodeState, Object, Service, Task, TaskStatus, UpdateStatus
+from covey.model.objects import (
+    Cluster,
+    Dependency,
+    Node,
+    NodeState,
+    Object,
+    Service,
+    StoredConfig,
+    Task,
+    TaskStatus,
+    UpdateStatus,
+)
 from covey.model.spec import Role, ServiceSpec, TaskSpec
 from covey.model.tasks import TaskState
 from covey.model.units import rfc3339
@@ -184,6 +195,24 @@ def desired_tasks(thing: Service, view: View) -> int:
         return thing.replicas
     template = thing.spec.task_template
     return sum(each.schedulable and fits(template, each) for each in view.nodes.values())
+
+
+# -- secrets and configs
+
+
+def dependency(thing: Dependency) -> Json:
+    """A secret, without its data, or a config, with it."""
+    spec: Json = {"Name": thing.spec.name, "Labels": thing.spec.labels or {}}
+    if isinstance(thing, StoredConfig):
+        spec["Data"] = base64.b64encode(thing.data.reveal()).decode()
+    if thing.spec.templating is not None:
+        spec["Templating"] = specs.plain(thing.spec.templating)
+    return {**meta(thing), "Spec": spec}
+
+
+def dependency_value(thing: Dependency) -> Json:
+    """One of the values of a name, without its data."""
+    return {**meta(thing), "Number": thing.number, "Current": not thing.retired}
 
 
 # -- tasks

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from covey.api import cluster, convergence, declare, local, nodes, notbuilt, services, swarm
 from covey.api.call import Call, ManagerCall
+from covey.api.dependencies import FAMILIES as DEPENDENCIES
+from covey.api.dependencies import Family
 from covey.api.http import Response
 
 #: All under these is ours, so that the engine never answers for a cluster it knows nothing of.
@@ -50,6 +52,21 @@ class Route:
         return None if found is None else found.groupdict()
 
 
+def _of(family: Family) -> tuple[Route, ...]:
+    """The paths of secrets, or of configs."""
+    at, ours = f"/{family.kind}s", f"/covey/v1/{family.kind}s"
+    return (
+        Route("GET", at, leader=family.list_),
+        Route("POST", f"{at}/create", leader=family.create),
+        Route("GET", at + "/{id}", leader=family.inspect),
+        Route("POST", at + "/{id}/update", leader=family.update),
+        Route("DELETE", at + "/{id}", leader=family.delete),
+        Route("POST", f"{ours}/prune", leader=family.prune),
+        Route("GET", ours + "/{id}/values", leader=family.values),
+        Route("POST", ours + "/{id}/rollback", leader=family.rollback),
+    )
+
+
 ROUTES = (
     Route("GET", "/_ping", anywhere=local.ping),
     Route("HEAD", "/_ping", anywhere=local.ping),
@@ -81,10 +98,8 @@ ROUTES = (
     Route("GET", "/tasks/{id}", leader=services.inspect_task),
     Route("GET", "/tasks/{id}/logs", anywhere=notbuilt.answer),
     #
-    Route("*", "/secrets", anywhere=notbuilt.answer),
-    Route("*", "/secrets/{rest:path}", anywhere=notbuilt.answer),
-    Route("*", "/configs", anywhere=notbuilt.answer),
-    Route("*", "/configs/{rest:path}", anywhere=notbuilt.answer),
+    *_of(DEPENDENCIES["secret"]),
+    *_of(DEPENDENCIES["config"]),
     #
     Route("GET", "/covey/v1/status", anywhere=local.status),
     Route("POST", "/covey/v1/renew", anywhere=local.renew),
@@ -96,6 +111,8 @@ ROUTES = (
     Route("POST", "/covey/v1/cluster/restore", anywhere=cluster.restore, body_limit=CLUSTER_LIMIT),
     Route("POST", "/covey/v1/cluster/recover", anywhere=cluster.recover),
     Route("POST", "/covey/v1/services/declare", leader=declare.services),
+    Route("POST", "/covey/v1/secrets/declare", leader=declare.secrets),
+    Route("POST", "/covey/v1/configs/declare", leader=declare.configs),
     Route("POST", "/covey/v1/nodes/{id}/declare", leader=declare.nodes),
     Route("GET", "/covey/v1/services/{id}/convergence", leader=convergence.services),
 )

@@ -17,6 +17,7 @@ from covey.model.errors import FailedPrecondition, InvalidArgument
 from covey.model.ids import base36
 from covey.model.objects import Service
 from covey.model.spec import ServiceSpec
+from covey.plan.dependencies import resolved
 from covey.plan.rules import check_service
 
 REGISTRY_AUTH = "X-Registry-Auth"
@@ -25,6 +26,7 @@ REGISTRY_AUTH = "X-Registry-Auth"
 async def create(call: ManagerCall) -> Response:
     new_id = call.clock.new_id()
     spec = _named(decode.service_spec(decode.parse(call.request.body, "ServiceSpec")), call.request)
+    spec = resolved(call.view, spec, None)
     check_service(spec)
     service = Service(id=new_id, spec=spec)
     await call.propose(Create(service))
@@ -63,7 +65,7 @@ async def update(call: ManagerCall) -> Response:
         if spec is None:
             raise FailedPrecondition(f"service {service.spec.name} does not have a previous spec to roll back to")
     else:
-        spec = decode.service_spec(decode.parse(call.request.body, "ServiceSpec"))
+        spec = resolved(call.view, decode.service_spec(decode.parse(call.request.body, "ServiceSpec")), service)
     check_service(spec, service)
     written = msgspec.structs.replace(service, version=version, spec=spec, previous_spec=service.spec)
     await call.propose(Update(written))

@@ -14,19 +14,25 @@ from typing import Protocol
 
 from covey.control.roster import epoch_of, heartbeat_period, managers_of, role_due
 from covey.model.errors import CoveyError
-from covey.model.objects import NodeState
+from covey.model.objects import Dependency, NodeState, kind_of
 from covey.model.session import (
     Assignments,
     FromDispatcher,
     FromWorker,
     ManagersChanged,
+    Provision,
+    Provisions,
     Refused,
     RoleWanted,
     Welcome,
 )
 from covey.model.spec import Role
 from covey.plan.assign import assigned, difference, versions
+from covey.plan.dependencies import held_by
 from covey.state.view import View
+
+#: Bytes of secrets and configs in one message, unless a single one is larger.
+PROVISION_BYTES = 4 << 20
 
 
 class ServerChannel(Protocol):
@@ -68,6 +74,7 @@ class Session:
         self._role: Role | None = None
         self._sequence = 0
         self._sent: dict[str, int] = {}
+        self._held: tuple[str, ...] = ()  # ids of the secrets and configs that the node was given and may keep
         self._seen: View | None = None
 
     def welcome(self) -> Welcome:
@@ -99,7 +106,11 @@ class Session:
         return view.nodes is seen.nodes and view.clusters is seen.clusters
 
     def _same_tasks(self, seen: View, view: View) -> bool:
-        return view.by_node.get(self.node_id) is seen.by_node.get(self.node_id)
+        return (
+            view.by_node.get(self.node_id) is seen.by_node.get(self.node_id)
+            and view.secrets is seen.secrets
+            and view.configs is seen.configs
+        )
 
     def news(self, view: View) -> Iterator[FromDispatcher]:
         """What the worker must hear to know what ``view`` says; raises Ended if the session cannot go on."""
@@ -126,14 +137,39 @@ class Session:
         self._role = due
 
     def _assignments(self, view: View) -> Iterator[FromDispatcher]:
-        tasks = assigned(view, self.node_id)
+        tasks, needed = assigned(view, self.node_id), held_by(view, self.node_id)
         changed, removed_ids = difference(self._sent, tasks)
-        if self._sequence and not changed and not removed_ids:
+        held = tuple(sorted(needed))
+        if self._sequence and not changed and not removed_ids and held == self._held:
             return
-        self._sent = versions(tasks)
+        yield from provisions([thing for id_, thing in needed.items() if id_ not in self._held])
+        self._sent, self._held = versions(tasks), held
         self._sequence += 1
         complete = self._sequence == 1
-        yield Assignments(sequence=self._sequence, complete=complete, tasks=changed, removed=removed_ids)
+        yield Assignments(
+            sequence=self._sequence, complete=complete, tasks=changed, removed=removed_ids, provisions=held
+        )
+
+
+def provisions(things: list[Dependency]) -> Iterator[Provisions]:
+    """Messages that hold them all, each of a moderate size."""
+    items: list[Provision] = []
+    size = 0
+    for thing in things:
+        length = len(thing.data.reveal())
+        if items and size + length > PROVISION_BYTES:
+            yield Provisions(items=tuple(items))
+            items, size = [], 0
+        items.append(_provision(thing))
+        size += length
+    if items:
+        yield Provisions(items=tuple(items))
+
+
+def _provision(thing: Dependency) -> Provision:
+    driver = thing.spec.templating
+    template = (driver.name if driver else None) or ""
+    return Provision(id=thing.id, kind=kind_of(thing), name=thing.spec.name, data=thing.data, template=template)
 
 
 def removed(node_id: str) -> Refused:

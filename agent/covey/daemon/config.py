@@ -22,6 +22,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The keys of the file, with their defaults."""
 
     state_dir: Path = Path("/var/lib/covey")
+    runtime_dir: Path = Path("/run/covey")
     socket: Path = Path("/run/covey/covey.sock")
     socket_group: str = "covey"
     listen_addr: str = "0.0.0.0:2377"

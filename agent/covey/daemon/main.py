@@ -80,7 +80,7 @@ class Daemon:
         )
 
     async def _clear(self, node_id: str, cluster_id: str) -> None:
-        await clear(Owner(node_id, cluster_id), self._config.engine)
+        await clear(Owner(node_id, cluster_id), self._config)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; raises what ended it otherwise."""

@@ -34,6 +34,7 @@ from covey.security import tls
 from covey.security.identity import Identity
 from covey.store.raft import RaftStore, prepare_join
 from covey.worker.book import Book
+from covey.worker.files import TaskFiles
 from covey.worker.worker import Callbacks, Worker
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Member:
         return Worker(
             executor=DockerExecutor(self._owner, self._config.engine),
             book=Book(self._places.worker, self.who.node_id),
+            files=_task_files(self._config),
             connector=self._connector,
             clock=self._clock,
             callbacks=Callbacks(role_wanted=self._role_wanted, refused=self._refused, epoch=self._heard_epoch),
@@ -273,15 +275,20 @@ class Member:
         log.error("the managers refuse this node: %s", reason)
 
 
-async def clear(owner: Owner, engine: str) -> None:
-    """Remove a node's containers from its engine, and what leads to their ports; nothing of it may run any more."""
-    executor = DockerExecutor(owner, engine)
+def _task_files(config: Config) -> TaskFiles:
+    return TaskFiles(config.runtime_dir / "tasks")
+
+
+async def clear(owner: Owner, config: Config) -> None:
+    """Remove a node's containers, their secrets, and what leads to their ports; nothing of it may run any more."""
+    executor = DockerExecutor(owner, config.engine)
     try:
         for container in (await executor.containers()).values():
             await executor.stop(container.id, 0.0)
             await executor.remove(container.id)
     finally:
         await executor.close()
+    await asyncio.to_thread(_task_files(config).sweep, ())
     try:
         await IpTables().clear()
     except KernelRefused as error:

@@ -42,6 +42,15 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
+class Retire:
+    """Take its name from a secret or config that is still at ``version``; it stays for who refers to its id."""
+
+    kind: str
+    id: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class ObserveTask:
     """A worker's word on a task; ignored if the task is gone or already further up the ladder."""
 
@@ -67,7 +76,7 @@ class SetUpdateStatus:
     status: UpdateStatus | None
 
 
-Change = Create | Update | Delete | ObserveTask | ObserveNode | SetUpdateStatus
+Change = Create | Update | Delete | Retire | ObserveTask | ObserveNode | SetUpdateStatus
 
 
 @dataclass(frozen=True, slots=True)

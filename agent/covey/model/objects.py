@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the managers store: clusters, nodes, services and tasks, desired and observed side by side.
+"""What the managers store: clusters, nodes, services, tasks, secrets and configs, desired and observed side by side.
 
 ``version`` is the log index of the last write by a manager or a user; observations (task status, node status) do not
 move it, so that a person's update never loses a race against a heartbeat.  Times are unix seconds; 0 means never.
@@ -13,7 +13,16 @@ from typing import dataclass_transform
 import msgspec
 
 from covey.model.secret import Secret
-from covey.model.spec import Availability, ClusterSpec, NodeSpec, PortConfig, Role, ServiceSpec, TaskSpec
+from covey.model.spec import (
+    Availability,
+    ClusterSpec,
+    DependencySpec,
+    NodeSpec,
+    PortConfig,
+    Role,
+    ServiceSpec,
+    TaskSpec,
+)
 from covey.model.tasks import TaskState
 
 
@@ -184,11 +193,38 @@ class Task(Object, kw_only=True):
         return f"{self.service_name}.{self.slot or self.node_id}.{self.id}"
 
 
-Stored = Cluster | Node | Service | Task
+class Dependency(Object, kw_only=True):
+    """One value of a secret or config.  An id names one value for ever: a new value is a new object under the name.
 
-KINDS: dict[str, type[Object]] = {"cluster": Cluster, "node": Node, "service": Service, "task": Task}
+    ``number`` counts the values of the name from 1.  A ``retired`` one has lost the name to a newer value, and stays
+    for tasks and rollbacks that refer to its id.
+    """
+
+    spec: DependencySpec
+    data: Secret = Secret(b"")
+    number: int = 1
+    retired: bool = False
+
+
+class StoredSecret(Dependency, kw_only=True):
+    """Its data leaves the managers only for nodes that run a task which refers to it, and is shown to nobody."""
+
+
+class StoredConfig(Dependency, kw_only=True):
+    """Its data is delivered alike, and shown to whoever may ask a manager."""
+
+
+KINDS: dict[str, type[Object]] = {
+    "cluster": Cluster,
+    "secret": StoredSecret,
+    "config": StoredConfig,
+    "node": Node,
+    "service": Service,
+    "task": Task,
+}
+_KIND_OF = {type_: kind for kind, type_ in KINDS.items()}
 
 
 def kind_of(thing: Object) -> str:
     """``node`` for a Node, and so on."""
-    return type(thing).__name__.lower()
+    return _KIND_OF[type(thing)]

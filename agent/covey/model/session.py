@@ -2,7 +2,8 @@
 """The messages between a worker and the dispatcher, as msgpack frames of a web socket.
 
 A session begins with Hello and Welcome (or Redirect).  The first Assignments of a session is complete: whatever it does
-not list must stop.  Each later one adds or replaces ``tasks`` and drops ``removed``.
+not list must stop.  Each later one adds or replaces ``tasks`` and drops ``removed``.  Secrets and configs come before
+the tasks that refer to them, in as many Provisions as it takes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import dataclass_transform
 import msgspec
 
 from covey.model.objects import NodeDescription, Task, TaskStatus
+from covey.model.secret import Secret
 from covey.model.spec import Role
 
 PROTOCOL = 1
@@ -88,13 +90,36 @@ class StatusAck(Message, kw_only=True):
     sequence: int
 
 
+class Provision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One value of a secret or config, for memory only.  An id names one value for ever.
+
+    ``template``: the driver that fills in placeholders in ``data`` for each task; empty for none.
+    """
+
+    id: str
+    kind: str
+    name: str
+    data: Secret
+    template: str = ""
+
+
+class Provisions(Message, kw_only=True):
+    """Dispatcher: values that tasks of the next Assignments refer to."""
+
+    items: tuple[Provision, ...]
+
+
 class Assignments(Message, kw_only=True):
-    """Dispatcher: what this node should run.  Numbered from 1 in each session; a gap means start a new session."""
+    """Dispatcher: what this node should run.  Numbered from 1 in each session; a gap means start a new session.
+
+    ``provisions`` are the ids of all secrets and configs that this node may hold from now on; it forgets all others.
+    """
 
     sequence: int
     complete: bool
     tasks: tuple[Task, ...] = ()
     removed: tuple[str, ...] = ()
+    provisions: tuple[str, ...] = ()
 
 
 class RoleWanted(Message, kw_only=True):
@@ -110,4 +135,6 @@ class ManagersChanged(Message, kw_only=True):
 
 
 FromWorker = Hello | Heartbeat | Describe | StatusReport
-FromDispatcher = Welcome | Redirect | Refused | HeartbeatAck | StatusAck | Assignments | ManagersChanged | RoleWanted
+FromDispatcher = (
+    Welcome | Redirect | Refused | HeartbeatAck | StatusAck | Provisions | Assignments | ManagersChanged | RoleWanted
+)

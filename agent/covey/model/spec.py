@@ -100,10 +100,38 @@ class HealthConfig(Spec):
     retries: int | None = None
 
 
+class FileTarget(Spec):
+    """Where in a container a secret or config is, and whose it is; a relative name is in its kind's own directory."""
+
+    DEFAULT_MODE: ClassVar[int] = 0o444
+
+    name: str = ""
+    uid: str | None = field(default=None, name="UID")
+    gid: str | None = field(default=None, name="GID")
+    mode: int | None = None
+
+
+class SecretReference(Spec):
+    """``secret_id`` names one value for ever, ``secret_name`` whichever value has that name; both are stored."""
+
+    file: FileTarget | None = None
+    secret_id: str | None = field(default=None, name="SecretID")
+    secret_name: str | None = None
+
+
+class ConfigReference(Spec):
+    """As ``SecretReference``."""
+
+    LATER = {"Runtime": ()}
+    file: FileTarget | None = None
+    config_id: str | None = field(default=None, name="ConfigID")
+    config_name: str | None = None
+
+
 class ContainerSpec(Spec):
     LATER = {
         "Dir": (), "Groups": (), "Privileges": (), "Init": (), "TTY": (), "OpenStdin": (), "ReadOnly": (), "Hosts": (),
-        "DNSConfig": (), "Secrets": (), "Configs": (), "Isolation": ("default",), "PidsLimit": (), "Sysctls": (),
+        "DNSConfig": (), "Isolation": ("default",), "PidsLimit": (), "Sysctls": (),
         "CapabilityAdd": (), "CapabilityDrop": (), "Ulimits": (), "OomScoreAdj": (),
     }  # fmt: skip
     DEFAULT_STOP_GRACE: ClassVar[int] = 10 * units.SECOND
@@ -119,6 +147,8 @@ class ContainerSpec(Spec):
     stop_signal: str | None = None
     stop_grace_period: int | None = None
     healthcheck: HealthConfig | None = None
+    secrets: list[SecretReference] | None = None
+    configs: list[ConfigReference] | None = None
 
 
 class Limit(Spec):
@@ -222,6 +252,15 @@ class ServiceSpec(Spec):
     update_config: UpdateConfig | None = None
     rollback_config: RollbackConfig | None = None
     endpoint_spec: EndpointSpec | None = None
+
+
+class DependencySpec(Spec):
+    """Of a secret or a config, all but its data."""
+
+    LATER = {"Driver": ()}
+    name: str = ""
+    labels: dict[str, str] | None = None
+    templating: DriverConfig | None = None
 
 
 class NodeSpec(Spec):

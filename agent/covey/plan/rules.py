@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from covey.model.errors import InvalidArgument
 from covey.model.objects import Service
+from covey.model.references import uses
 from covey.model.spec import (
     ContainerSpec,
     HealthConfig,
@@ -34,6 +35,7 @@ _LEAST_MEMORY = 4 * MIB
 _LEAST_CPU = 1_000_000
 _MOST_REPLICAS = 100_000
 _PROTOCOLS = ("tcp", "udp", "sctp")
+_MOST_MODE = 0o777
 _SIGNAL = re.compile(r"(?:SIG)?[A-Z][A-Z0-9]*(?:[+-]\d+)?|\d{1,2}", re.IGNORECASE)
 
 TEMPLATE = "TaskTemplate"
@@ -117,6 +119,7 @@ def _check_container(container: ContainerSpec) -> None:
     )
     _check_health(container.healthcheck or HealthConfig(), f"{CONTAINER}.Healthcheck")
     _check_mounts(container.mounts or ())
+    _check_files(container)
 
 
 def _check_health(health: HealthConfig, path: str) -> None:
@@ -170,6 +173,23 @@ def _foreign_options(mount: Mount) -> Iterator[tuple[MountType, str]]:
         MountType.TMPFS: ("TmpfsOptions", mount.tmpfs_options),
     }
     return ((kind, name) for kind, (name, value) in options.items() if value is not None and kind is not mount.type)
+
+
+def _check_files(container: ContainerSpec) -> None:
+    """Secrets and configs: each has a place of its own in the container, and an owner."""
+    taken = {mount.target.rstrip("/"): f"Mounts[{n}]" for n, mount in enumerate(container.mounts or ())}
+    for use in uses(container):
+        path = f"{CONTAINER}.{use.path}.File"
+        _refuse_if(use.target == "/", f"{use.file.name!r} is no name of a file", f"{path}.Name")
+        _refuse_if(".." in use.file.name.split("/"), f"{use.file.name!r} must not hold '..'", f"{path}.Name")
+        before = taken.setdefault(use.target, use.path)
+        doubled = f"{use.target} is the target of {before} already"
+        _refuse_if(before != use.path, doubled, f"{path}.Name")
+        for name, owner in (("UID", use.file.uid), ("GID", use.file.gid)):
+            wrong = owner is not None and not re.fullmatch(r"\d{1,9}", owner, re.ASCII)
+            _refuse_if(wrong, f"{owner!r} is no number of a user or group", f"{path}.{name}")
+        mode = use.file.mode or 0
+        _refuse_if(not 0 <= mode <= _MOST_MODE, f"the mode {mode:o} must be between 0 and 0777", f"{path}.Mode")
 
 
 def _check_resources(resources: Resources) -> None:

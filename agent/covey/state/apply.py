@@ -11,9 +11,21 @@ from typing import Any
 
 import msgspec
 
-from covey.model.changes import Batch, Change, Create, Delete, ObserveNode, ObserveTask, SetUpdateStatus, Update
+from covey.model.changes import (
+    Batch,
+    Change,
+    Create,
+    Delete,
+    ObserveNode,
+    ObserveTask,
+    Retire,
+    SetUpdateStatus,
+    Update,
+)
 from covey.model.errors import Conflict, CoveyError, NotFound, OutOfSequence
-from covey.model.objects import KINDS, Node, Object, Service, Task, TaskStatus, kind_of
+from covey.model.objects import KINDS, Dependency, Node, Object, Service, Task, TaskStatus, kind_of
+from covey.model.references import uses
+from covey.model.spec import ContainerSpec
 from covey.model.tasks import TaskState, is_terminal
 from covey.state.view import View
 
@@ -76,7 +88,9 @@ class Draft:
             case Update(thing):
                 self._update(thing)
             case Delete(kind, id_, version):
-                self._drop(self._current(kind, id_, version))
+                self._delete(self._current(kind, id_, version))
+            case Retire(kind, id_, version):
+                self._retire(self._current(kind, id_, version))
             case ObserveTask(id_, status):
                 task = self._table("tasks").get(id_)
                 if task is not None and status.state >= task.status.state:
@@ -97,21 +111,46 @@ class Draft:
         kind = kind_of(thing)
         if thing.id in self._table(kind + "s"):
             raise Conflict(f"{kind} {thing.id} already exists")
-        if isinstance(thing, Service):
-            self._claim(thing)
+        named = _name_of(thing)
+        if named is not None and named[1] in self._table(named[0]):
+            raise Conflict(f"name conflicts with an existing object: {kind} {named[1]} already exists")
+        self._check_uses(thing)
         self.put(_with(thing, version=self._index, created_at=self._at, updated_at=self._at))
 
     def _update(self, thing: Object) -> None:
-        current = self._current(kind_of(thing), thing.id, thing.version)
-        if isinstance(thing, Service) and isinstance(current, Service) and thing.spec.name != current.spec.name:
-            raise Conflict(f"the name of a service cannot be changed ({current.spec.name} to {thing.spec.name})")
+        kind = kind_of(thing)
+        current = self._current(kind, thing.id, thing.version)
+        before, after = _name_of(current), _name_of(thing)
+        if before != after:
+            raise Conflict(f"the name of a {kind} cannot be changed ({_shown(before)} to {_shown(after)})")
+        if isinstance(thing, Dependency) and isinstance(current, Dependency) and thing.data != current.data:
+            raise Conflict(f"{kind} {thing.id} has one value for ever; a new value is a new object")
+        self._check_uses(thing)
         thing = _with_observed(thing, current)
         self.put(_with(thing, version=self._index, created_at=current.created_at, updated_at=self._at))
 
-    def _claim(self, service: Service) -> None:
-        names = self._table("service_names")
-        if service.spec.name in names:
-            raise Conflict(f"name conflicts with an existing object: service {service.spec.name} already exists")
+    def _delete(self, thing: Object) -> None:
+        if isinstance(thing, Dependency):
+            kind = kind_of(thing)
+            for service in self._table("services").values():
+                if any((use.kind, use.id) == (kind, thing.id) for use in uses(_container(service))):
+                    raise Conflict(f"{kind} {thing.spec.name} is in use by service {service.spec.name}")
+        self._drop(thing)
+
+    def _retire(self, thing: Object) -> None:
+        named = _name_of(thing)
+        if not isinstance(thing, Dependency) or named is None:
+            raise Conflict(f"{kind_of(thing)} {thing.id} has no name to lose")
+        del self._own(named[0])[named[1]]
+        self.put(_with(thing, retired=True, version=self._index, updated_at=self._at))
+
+    def _check_uses(self, thing: Object) -> None:
+        """No service refers to what is not there."""
+        if not isinstance(thing, Service):
+            return
+        for use in uses(_container(thing)):
+            if use.id not in self._table(use.kind + "s"):
+                raise Conflict(f"service {thing.spec.name} refers to {use.kind} {use.name} ({use.id}), which is gone")
 
     def _current(self, kind: str, id_: str, version: int) -> Object:
         current: Object | None = self._table(kind + "s").get(id_) if kind in KINDS else None
@@ -146,8 +185,9 @@ class Draft:
         table = self._own(kind_of(thing) + "s")
         before = table.get(thing.id)
         table[thing.id] = thing
-        if isinstance(thing, Service):
-            self._own("service_names")[thing.spec.name] = thing.id
+        named = _name_of(thing)
+        if named is not None:
+            self._own(named[0])[named[1]] = thing.id
         if isinstance(thing, Task):
             if before is not None and before.node_id and before.node_id != thing.node_id:
                 self._ungroup("by_node", before.node_id, thing.id)
@@ -157,8 +197,9 @@ class Draft:
 
     def _drop(self, thing: Object) -> None:
         del self._own(kind_of(thing) + "s")[thing.id]
-        if isinstance(thing, Service):
-            del self._own("service_names")[thing.spec.name]
+        named = _name_of(thing)
+        if named is not None:
+            del self._own(named[0])[named[1]]
         if isinstance(thing, Task):
             self._ungroup("by_service", thing.service_id, thing.id)
             if thing.node_id:
@@ -170,6 +211,21 @@ class Draft:
         if not group:
             del self._own(index)[key]
             self._owned.discard((index, key))
+
+
+def _name_of(thing: Object) -> tuple[str, str] | None:
+    """The index of names that holds the thing, and its name; None where names are not unique or it has lost it."""
+    if isinstance(thing, Service) or (isinstance(thing, Dependency) and not thing.retired):
+        return kind_of(thing) + "_names", thing.spec.name
+    return None
+
+
+def _shown(named: tuple[str, str] | None) -> str:
+    return named[1] if named else "none"
+
+
+def _container(service: Service) -> ContainerSpec:
+    return service.spec.task_template.container_spec
 
 
 def _with_observed(thing: Object, current: Object) -> Object:

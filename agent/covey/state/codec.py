@@ -13,7 +13,17 @@ from typing import Any
 import msgspec
 
 from covey.model import codec
-from covey.model.changes import BATCH_VERSION, Batch, Create, Delete, ObserveNode, ObserveTask, SetUpdateStatus, Update
+from covey.model.changes import (
+    BATCH_VERSION,
+    Batch,
+    Create,
+    Delete,
+    ObserveNode,
+    ObserveTask,
+    Retire,
+    SetUpdateStatus,
+    Update,
+)
 from covey.model.errors import BadState
 from covey.model.objects import KINDS, Object, kind_of
 from covey.state.apply import Draft
@@ -24,6 +34,7 @@ SNAPSHOT_VERSION = 1
 _OBJECT_CHANGES: dict[str, Any] = {"create": Create, "update": Update}
 _PLAIN_CHANGES: dict[str, Any] = {
     "delete": Delete,
+    "retire": Retire,
     "observe_task": ObserveTask,
     "observe_node": ObserveNode,
     "update_status": SetUpdateStatus,

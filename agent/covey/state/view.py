@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from covey.model.errors import InvalidArgument, NotFound
-from covey.model.objects import Cluster, Node, Object, Service, Task
+from covey.model.objects import Cluster, Dependency, Node, Object, Service, StoredConfig, StoredSecret, Task
 
 _NONE: Mapping[str, Any] = {}
 
@@ -26,7 +26,11 @@ class View:
     nodes: Mapping[str, Node] = field(default_factory=dict)
     services: Mapping[str, Service] = field(default_factory=dict)
     tasks: Mapping[str, Task] = field(default_factory=dict)
+    secrets: Mapping[str, StoredSecret] = field(default_factory=dict)
+    configs: Mapping[str, StoredConfig] = field(default_factory=dict)
     service_names: Mapping[str, str] = field(default_factory=dict)
+    secret_names: Mapping[str, str] = field(default_factory=dict)
+    config_names: Mapping[str, str] = field(default_factory=dict)
     by_service: Mapping[str, Mapping[str, Task]] = field(default_factory=dict)
     by_node: Mapping[str, Mapping[str, Task]] = field(default_factory=dict)
     requests: Mapping[str, tuple[int, str]] = field(default_factory=dict, repr=False)
@@ -39,12 +43,14 @@ class View:
         raise NotFound("cluster", "object")
 
     def table(self, kind: str) -> Mapping[str, Object]:
-        """All objects of a kind (``node``, ``service``, ``task``, ``cluster``) by id."""
+        """All objects of a kind (``node``, ``service``, ...) by id, retired ones included."""
         tables: dict[str, Mapping[str, Object]] = {
             "cluster": self.clusters,
             "node": self.nodes,
             "service": self.services,
             "task": self.tasks,
+            "secret": self.secrets,
+            "config": self.configs,
         }
         return tables[kind]
 
@@ -61,9 +67,23 @@ class View:
         found = self.service_names.get(name)
         return None if found is None else self.services[found]
 
+    def dependencies(self, kind: str) -> Mapping[str, Dependency]:
+        """All secrets, or all configs, by id, retired ones included."""
+        return self.secrets if kind == "secret" else self.configs
+
+    def dependency_named(self, kind: str, name: str) -> Dependency | None:
+        """The secret, or config, that has that exact name now."""
+        names = self.secret_names if kind == "secret" else self.config_names
+        return self.dependencies(kind)[names[name]] if name in names else None
+
     def find(self, kind: str, reference: str) -> Any:
-        """The object with that id, name (nodes: hostname) or unambiguous id prefix; NotFound or InvalidArgument."""
+        """The object with that id, name (nodes: hostname) or unambiguous id prefix; NotFound or InvalidArgument.
+
+        Retired secrets and configs are not found.
+        """
         table = self.table(kind)
+        if kind in ("secret", "config"):
+            table = {id_: thing for id_, thing in self.dependencies(kind).items() if not thing.retired}
         if reference in table:
             return table[reference]
         candidates = list(self._named(kind, reference)) or [
@@ -80,6 +100,10 @@ class View:
             service = self.service_named(name)
             if service:
                 yield service
+        if kind in ("secret", "config"):
+            dependency = self.dependency_named(kind, name)
+            if dependency:
+                yield dependency
         if kind == "node":
             yield from (n for n in self.nodes.values() if name in (n.description.hostname, n.spec.name))
         if kind == "task":

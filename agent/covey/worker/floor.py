@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from covey.executor.base import Executor
@@ -55,7 +55,8 @@ class Floor:
 
     ``engine_lost`` and ``changed`` tell the runner that the engine is silent, and that the book is out of date;
     ``seen`` that a container may be another;
-    ``expand`` fills in a task's placeholders, ``forget`` ends a keeper.
+    ``furnish`` has a task's files in place and gives it as the engine shall have it, ``clear`` lets go of those files,
+    ``forget`` ends a keeper.
     """
 
     executor: Executor
@@ -65,7 +66,8 @@ class Floor:
     changed: Callable[[], None]
     forget: Callable[[str], None]
     seen: Callable[[], None]
-    expand: Callable[[Task], Task]
+    furnish: Callable[[Task], Awaitable[Task]]
+    clear: Callable[[str], Awaitable[None]]
     heard: bool = False
     engine_error: str = ""
     starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTS))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from covey.executor.base import Container
+from covey.executor.base import Container, ContainerState
 from covey.executor.translate import stop_grace
 from covey.model.errors import CoveyError, EngineDown
 from covey.model.objects import Task, TaskStatus
@@ -37,6 +37,7 @@ class Keeper:
         self._container: Container | None = None
         self._stale, self._busy = True, False
         self._pulled = False
+        self._furnished = True  # there may be files of it, from another run of the agent
         self._failed: Action | None = None
         self._failures, self._not_before = 0, 0.0
         self._wake = asyncio.Event()
@@ -85,12 +86,24 @@ class Keeper:
             self._wake.clear()
             try:
                 await self._settle()
+                await self._tidy()
             except Exception as error:  # noqa: BLE001 - it is on the task and in the log; other tasks must go on
                 self._defect(error)
             self._floor.seen()
             if self._finished():
                 self._floor.forget(self.task_id)
                 return
+
+    async def _tidy(self) -> None:
+        """A task that does not run and never will has no use for its secrets."""
+        runs = self._stale or (self._container is not None and self._container.state is ContainerState.RUNNING)
+        if self._furnished and not runs and not self._may_run():
+            self._furnished = False
+            await self._floor.clear(self.task_id)
+
+    def _may_run(self) -> bool:
+        over = self.status is not None and is_terminal(self.status.state)
+        return self.task is not None and is_wanted(self.task.desired_state) and not over
 
     def _finished(self) -> bool:
         return self.task is None and self._container is None and not self._stale
@@ -184,14 +197,21 @@ class Keeper:
     async def _start_up(self, action: Action) -> None:
         """Wait for our turn, and then only if it is still right."""
         async with self._floor.starts:
-            if self._stale or self.task is None or machine.next_step(self._scene(), 0.0) != action:
+            if self.task is None or not self._is_right(action):
+                return
+            self._furnished = True
+            furnished = await self._floor.furnish(self.task)
+            if not self._is_right(action):
                 return
             self._stale = True
             if action is Action.CREATE:
-                self._container = await self._floor.executor.create(self._floor.expand(self.task))
+                self._container = await self._floor.executor.create(furnished)
                 self._stale = False
             elif self._container is not None:
                 await self._floor.executor.start(self._container.id)
+
+    def _is_right(self, action: Action) -> bool:
+        return not self._stale and machine.next_step(self._scene(), 0.0) == action
 
     async def _pull(self) -> None:
         """Wait for the image, but not once the task is not wanted any more."""

@@ -15,11 +15,12 @@ from covey.executor.base import Container, Executor
 from covey.model.clock import Clock
 from covey.model.errors import EngineError
 from covey.model.objects import NodeDescription, Task, TaskStatus
-from covey.model.session import Assignments
+from covey.model.session import Assignments, Provision, Provisions
 from covey.model.tasks import TaskState
 from covey.network.kernel import PacketFilter
-from covey.worker import template
+from covey.worker import furnish, template
 from covey.worker.book import Book, Page
+from covey.worker.files import TaskFiles
 from covey.worker.floor import Floor
 from covey.worker.hostports import HostPorts
 from covey.worker.keeper import Keeper
@@ -41,13 +42,15 @@ class Runner:
         self,
         executor: Executor,
         book: Book,
+        files: TaskFiles,
         clock: Clock,
         engine_back: Callable[[], None],
         packets: PacketFilter | None = None,
     ) -> None:
         self.outbox = Outbox()
         self.description: NodeDescription | None = None
-        self._executor, self._book, self._engine_back = executor, book, engine_back
+        self._executor, self._book, self._files, self._engine_back = executor, book, files, engine_back
+        self._held: dict[str, Provision] = {}  # in memory only; a manager gives them again
         self._listed = False
         self._ports = HostPorts(self._containers, packets)
         self._floor = Floor(
@@ -58,7 +61,8 @@ class Runner:
             changed=self.changed,
             forget=self._forget,
             seen=self._ports.changed,
-            expand=self._expand,
+            furnish=self._furnish,
+            clear=self._clear,
         )
         self._keepers: dict[str, Keeper] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -82,8 +86,13 @@ class Runner:
             keeper.status = page.statuses.get(task.id)
             keeper.assign(task)
 
+    def provide(self, message: Provisions) -> None:
+        """Values that tasks to come refer to."""
+        self._held.update((item.id, item) for item in message.items)
+
     def assign(self, message: Assignments) -> None:
         """What a manager says this node should run."""
+        self._held = {id_: self._held[id_] for id_ in message.provisions if id_ in self._held}
         for task in message.tasks:
             self._keeper(task.id).assign(task)
         listed = {task.id for task in message.tasks}
@@ -143,8 +152,17 @@ class Runner:
             return None
         return [keeper.container for keeper in self._keepers.values() if keeper.container]
 
-    def _expand(self, task: Task) -> Task:
-        return template.expand(task, self.description or NodeDescription())
+    async def _furnish(self, task: Task) -> Task:
+        """The task as the engine shall have it, with the files that it binds in place."""
+        node = self.description or NodeDescription()
+        task = template.expand(task, node)
+        files = furnish.files_of(task, node, self._held)
+        if files:
+            await asyncio.to_thread(self._files.put, task.id, files)
+        return furnish.with_files(task, lambda number: self._files.place(task.id, number))
+
+    async def _clear(self, task_id: str) -> None:
+        await asyncio.to_thread(self._files.drop, task_id)
 
     async def _listen(self) -> None:
         async for event in self._executor.events():
@@ -189,6 +207,8 @@ class Runner:
             for task_id, seen in looks.items():
                 if task_id in self._keepers:
                     self._keepers[task_id].saw(found.get(task_id), seen)
+            if not self._listed:
+                await asyncio.to_thread(self._files.sweep, set(self._keepers))
             self._listed = True
             self._ports.doubt()
             self._engine_back()

@@ -27,6 +27,7 @@ from covey.model.session import (
     Hello,
     ManagerAddress,
     ManagersChanged,
+    Provisions,
     Redirect,
     Refused,
     RoleWanted,
@@ -86,6 +87,9 @@ class Worker(Protocol):
 
     def statuses(self) -> dict[str, TaskStatus]:
         """All that a manager may not know."""
+
+    def provide(self, message: Provisions) -> None:
+        """Keep them in memory, for the tasks that come next."""
 
     def assign(self, message: Assignments) -> None:
         """Do as it says."""
@@ -266,6 +270,8 @@ class Sessions:
                     raise SessionLost(f"assignments {expected} are missing ({message.sequence} came)")
                 expected += 1
                 self._worker.assign(message)
+            elif isinstance(message, Provisions):
+                self._worker.provide(message)
             elif isinstance(message, StatusAck):
                 self._worker.outbox.acknowledge(message.sequence)
             elif isinstance(message, ManagersChanged):

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Placeholders in a task's spec, filled in on the node it runs on: ``{{.Node.Hostname}}`` and its kin.
+"""Placeholders in a task's spec, secrets and configs, filled in on the node: ``{{.Node.Hostname}}`` and so on.
 
-The part of Go's text/template that names a value: ``{{.A.B}}`` and ``{{index .Service.Labels "key"}}``.  Anything else
-between braces is refused with its place, never passed on as it is.  Pure.
+The part of Go's text/template that names a value: ``{{.A.B}}`` and ``{{index .Service.Labels "key"}}``; in secrets and
+configs also ``{{secret "TARGET"}}``, ``{{config "TARGET"}}`` and ``{{env "NAME"}}``.  Anything else between braces is
+refused with its place, never passed on as it is.  Pure.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from covey.model.errors import InvalidArgument
 from covey.model.objects import NodeDescription, Task
+from covey.model.secret import Secret
+from covey.model.session import Provision
 from covey.model.spec import DriverConfig, Mount, VolumeOptions
 
 replace = msgspec.structs.replace
@@ -22,6 +25,7 @@ replace = msgspec.structs.replace
 _EXPRESSION = re.compile(r"(?P<left>\s*\{\{-\s|\{\{)\s*(?P<body>[^{}]*?)\s*(?P<right>\s-\}\}\s*|\}\})")
 _INDEX = re.compile(r'index\s+\.Service\.Labels\s+(?:"(?P<quoted>[^"\\]*)"|`(?P<raw>[^`]*)`)')
 _LABEL = re.compile(r"\.Service\.Labels\.(?P<key>[A-Za-z_][A-Za-z0-9_]*)")
+_CALL = re.compile(r'(?P<function>secret|config|env)\s+(?:"(?P<quoted>[^"\\]*)"|`(?P<raw>[^`]*)`)')
 
 
 def expand(task: Task, node: NodeDescription) -> Task:
@@ -36,6 +40,44 @@ def expand(task: Task, node: NodeDescription) -> Task:
         mounts=None if spec.mounts is None else [fill.mount(one, f"Mounts[{n}]") for n, one in enumerate(spec.mounts)],
     )
     return replace(task, spec=replace(task.spec, container_spec=filled))
+
+
+def fill(
+    task: Task, node: NodeDescription, what: str, data: Secret, by_target: Mapping[tuple[str, str], Provision]
+) -> Secret:
+    """The text of a secret or config (``what``) with its placeholders filled in, for an expanded task.
+
+    ``by_target`` are the task's own secrets and configs, as (kind, file name).  A refusal never shows the text itself.
+    """
+    filler, text = _Filler(task, node), _text_of(data)
+    env = dict(text.partition("=")[::2] for text in task.spec.container_spec.env or ())
+
+    def value(found: re.Match[str]) -> str:
+        call = _CALL.fullmatch(found["body"])
+        known = filler.known(found["body"])
+        if call is None and known is None:
+            raise InvalidArgument(
+                f"placeholder {text.count('{{', 0, found.start()) + 1} is none that can be filled in", what
+            )
+        if call is None:
+            return known or ""
+        name = call["quoted"] or call["raw"] or ""
+        if call["function"] == "env" and name in env:
+            return env[name]
+        referred = by_target.get((call["function"], name))
+        if referred is None:
+            raise InvalidArgument(f"it refers to {call['function']} {name}, which the task does not have", what)
+        return _text_of(referred.data)
+
+    filled = _EXPRESSION.sub(value, text)
+    if "{{" in _EXPRESSION.sub("", text):
+        raise InvalidArgument("a placeholder is not closed", what)
+    return Secret(filled.encode("utf-8", "surrogateescape"))
+
+
+def _text_of(data: Secret) -> str:
+    """Any bytes as text that can be turned back into them."""
+    return data.reveal().decode("utf-8", "surrogateescape")
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -79,14 +121,19 @@ class _Filler:
             raise InvalidArgument(f"a placeholder is not closed in {template!r}", full)
         return filled
 
-    def _value(self, expression: str, path: str) -> str:
+    def known(self, expression: str) -> str | None:
+        """The value that the expression names; None if it names none."""
         if expression in self._values:
             return self._values[expression]
         indexed, named = _INDEX.fullmatch(expression), _LABEL.fullmatch(expression)
         if indexed:
             return self._labels.get(indexed["quoted"] or indexed["raw"] or "", "")
-        if named and named["key"] in self._labels:
-            return self._labels[named["key"]]
+        return self._labels.get(named["key"]) if named else None
+
+    def _value(self, expression: str, path: str) -> str:
+        value = self.known(expression)
+        if value is not None:
+            return value
         raise InvalidArgument(
             f"{{{{{expression}}}}} is not a placeholder that can be filled in (known: "
             f'{", ".join(self._values)}, .Service.Labels.KEY, index .Service.Labels "KEY")',

@@ -12,10 +12,11 @@ from covey.executor.base import Executor
 from covey.model.clock import Clock
 from covey.model.errors import EngineError
 from covey.model.objects import NodeDescription, TaskStatus
-from covey.model.session import Assignments, ManagerAddress
+from covey.model.session import Assignments, ManagerAddress, Provisions
 from covey.model.spec import Role
 from covey.network.kernel import PacketFilter
 from covey.worker.book import Book
+from covey.worker.files import TaskFiles
 from covey.worker.outbox import Outbox
 from covey.worker.parts import until_one_ends
 from covey.worker.runner import Runner
@@ -49,6 +50,7 @@ class Worker:
         *,
         executor: Executor,
         book: Book,
+        files: TaskFiles,
         connector: Connector,
         clock: Clock,
         callbacks: Callbacks,
@@ -57,7 +59,7 @@ class Worker:
     ) -> None:
         self._executor, self._book, self._callbacks = executor, book, callbacks
         self._seeds = tuple(seeds)
-        self._runner = Runner(executor, book, clock, self._engine_back, packets)
+        self._runner = Runner(executor, book, files, clock, self._engine_back, packets)
         self._sessions = Sessions(self, connector, clock, self._seeds)
         self._stop = asyncio.Event()
         self._kept: tuple[tuple[ManagerAddress, ...], int] = ((), 0)
@@ -136,6 +138,9 @@ class Worker:
 
     def statuses(self) -> dict[str, TaskStatus]:
         return self._runner.statuses()
+
+    def provide(self, message: Provisions) -> None:
+        self._runner.provide(message)
 
     def assign(self, message: Assignments) -> None:
         self._runner.assign(message)

@@ -16,7 +16,10 @@ from apis import Answer, Client, Swarm
 from builders import node
 from docker.utils import convert_filters
 
-from covey.model.spec import NodeSpec, Role
+from covey.model.changes import Create
+from covey.model.objects import StoredConfig, StoredSecret
+from covey.model.secret import Secret
+from covey.model.spec import DependencySpec, NodeSpec, Role
 
 Story = list[tuple[str, int, Any]]
 
@@ -87,6 +90,22 @@ def same(spec: dict[str, Any]) -> dict[str, Any]:
 
 def autolock(spec: dict[str, Any]) -> dict[str, Any]:
     return {**spec, "EncryptionConfig": {"AutoLockManagers": True}}
+
+
+def dependency(name: str) -> dict[str, Any]:
+    """A secret or config as the docker client sends it."""
+    return {"Name": name, "Labels": {}, "Data": "eA=="}
+
+
+def with_files(spec: dict[str, Any]) -> dict[str, Any]:
+    """What ``--secret-add sec0 --config-add cfg0`` adds; the ids were looked up by name."""
+    owner = {"UID": "0", "GID": "0", "Mode": 0o444}
+    files = {
+        "Secrets": [{"File": {"Name": "sec0", **owner}, "SecretID": "idofsec0", "SecretName": "sec0"}],
+        "Configs": [{"File": {"Name": "/cfg0", **owner}, "ConfigID": "idofcfg0", "ConfigName": "cfg0"}],
+    }
+    container = {**spec["TaskTemplate"]["ContainerSpec"], **files}
+    return {**spec, "TaskTemplate": {**spec["TaskTemplate"], "ContainerSpec": container}}
 
 
 def role(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -168,9 +187,26 @@ COMMANDS: dict[str, Story] = {
     ],
     # not built yet: the peer answers 200
     "service logs s1": [INSPECT_S1, ("GET /services/s1/logs?details=1&stderr=1&stdout=1&tail=all", 501, None)],
-    "secret ls": [("GET /secrets", 501, None)],
-    "secret create": [("POST /secrets/create", 501, {"Name": "sec1", "Data": "eA=="})],
-    "config inspect": [("GET /configs/cfg1", 501, None)],
+    "secret create sec1 /etc/hostname": [("POST /secrets/create", 201, dependency("sec1"))],
+    "secret ls": [("GET /secrets", 200, None)],
+    "secret inspect sec0": [("GET /secrets/sec0", 200, None)],
+    "secret rm sec0": [("DELETE /secrets/sec0", 204, None)],
+    "config create cfg1 /etc/hostname": [("POST /configs/create", 201, dependency("cfg1"))],
+    "config ls": [("GET /configs", 200, None)],
+    "config inspect cfg0": [("GET /configs/cfg0", 200, None)],
+    "config rm cfg0": [("DELETE /configs/cfg0", 204, None)],
+    "service update --detach --secret-add sec0 --config-add cfg0 s1": [
+        INSPECT_S1,
+        ('GET /secrets?filters={"name":{"sec0":true}}', 200, None),
+        ('GET /configs?filters={"name":{"cfg0":true}}', 200, None),
+        ("POST /services/ID/update?registryAuthFrom=spec&version=N", 200, with_files),
+    ],
+    "stack deploy with a config": [
+        ("GET /configs/st_c1", 404, None),
+        ("POST /configs/create", 201, dependency("st_c1")),
+        ('GET /configs?filters={"name":{"st_c1":true}}', 200, None),
+    ],
+    "stack rm st": [(f"GET /secrets?{STACK}", 200, None), (f"GET /configs?{STACK}", 200, None)],
     "network create -d overlay": [("POST /networks/create", 501, {"Name": "ov1", "Driver": "overlay"})],
     "swarm join-token worker": [("GET /swarm", 200, None), ("GET /info", 200, None), ("GET /nodes/ID", 200, None)],
     "swarm join-token --rotate worker": [
@@ -219,13 +255,18 @@ COMMANDS: dict[str, Story] = {
 
 @pytest.fixture
 async def swarm() -> Swarm:
-    """Three managers, two workers and a service ``s1``."""
+    """Three managers, two workers, a service ``s1``, a secret ``sec0`` and a config ``cfg0``."""
     found = Swarm()
     for id_ in ("n7", "n8"):
         found.add(
             node(id_, role="manager", address=f"10.0.0.{id_[1:]}", manager_address=f"10.0.0.{id_[1:]}:2377"),
             NodeSpec(role=Role.MANAGER),
         )
+    hidden, plain = DependencySpec(name="sec0"), DependencySpec(name="cfg0")
+    found.world.commit(
+        Create(StoredSecret(id="idofsec0", spec=hidden, data=Secret(b"x"))),
+        Create(StoredConfig(id="idofcfg0", spec=plain, data=Secret(b"x"))),
+    )
     assert (await found.client.post("/services/create", S1)).status == 201
     found.run()
     return found

@@ -22,6 +22,7 @@ from covey.executor.docker import DockerExecutor
 from covey.model.objects import Task, TaskStatus
 from covey.model.spec import ContainerSpec, TaskSpec
 from covey.worker.book import Book
+from covey.worker.files import TaskFiles
 from covey.worker.worker import Callbacks, Worker
 
 pytestmark = pytest.mark.lab
@@ -46,6 +47,7 @@ def agent(engine: Any, world: RealWorld, tmp_path: Path) -> Agent:
         worker = Worker(
             executor=DockerExecutor(OWNER, engine.url),
             book=Book(tmp_path / "worker", OWNER.node_id),
+            files=TaskFiles(tmp_path / "tasks"),
             connector=managers,
             clock=SystemClock(),
             callbacks=Callbacks(role_wanted=_ignore, refused=_ignore),

@@ -18,6 +18,7 @@ from covey.model.session import ManagerAddress
 from covey.model.spec import Role
 from covey.network.kernel import PacketFilter
 from covey.worker.book import Book
+from covey.worker.files import TaskFiles
 from covey.worker.worker import Callbacks, Worker
 
 NODE = "node1"
@@ -41,6 +42,7 @@ class House:
     """One host: its engine and disk outlive its agent."""
 
     directory: Path
+    memory: Path = Path("/nowhere")  # only tests with secrets need one, on a tmpfs
     engine: FakeExecutor = field(default_factory=FakeExecutor)
     managers: Managers = field(default_factory=Managers)
     roles: list[Role] = field(default_factory=list)
@@ -53,12 +55,17 @@ class House:
     def book(self) -> Book:
         return Book(self.directory, NODE)
 
+    @property
+    def files(self) -> TaskFiles:
+        return TaskFiles(self.memory)
+
     def agent(self) -> AbstractAsyncContextManager[Worker]:
         """The agent, running inside the block."""
         return _running(
             Worker(
                 executor=self.engine,
                 book=self.book,
+                files=self.files,
                 connector=self.managers,
                 clock=VirtualClock(),
                 callbacks=Callbacks(

@@ -16,6 +16,8 @@ from covey.model.session import (
     HeartbeatAck,
     Hello,
     ManagerAddress,
+    Provision,
+    Provisions,
     Redirect,
     StatusAck,
     StatusReport,
@@ -39,6 +41,7 @@ class Managers:
     acknowledging: bool = True  # status reports
     answer: FromDispatcher | None = None  # instead of Welcome
     tasks: dict[str, Task] = field(default_factory=dict)
+    values: dict[str, Provision] = field(default_factory=dict)  # secrets and configs that the node may hold
     connects: list[tuple[float, str]] = field(default_factory=list)
     hellos: list[NodeDescription] = field(default_factory=list)
     reports: list[tuple[float, StatusReport]] = field(default_factory=list)
@@ -106,6 +109,7 @@ class ManagerChannel:
         self._managers, self._sequence = managers, 0
         self._inbox: asyncio.Queue[FromDispatcher | None] = asyncio.Queue()
         self._ended = False
+        self._given: set[str] = set()
 
     async def send(self, message: FromWorker) -> None:
         if self._ended:
@@ -147,7 +151,16 @@ class ManagerChannel:
         self, *, complete: bool = False, tasks: tuple[Task, ...] = (), removed: tuple[str, ...] = (), skip: int = 0
     ) -> None:
         self._sequence += 1 + skip
-        self.say(Assignments(sequence=self._sequence, complete=complete, tasks=tasks, removed=removed))
+        values = self._managers.values
+        fresh = tuple(value for id_, value in values.items() if id_ not in self._given)
+        self._given = set(values)
+        if fresh:
+            self.say(Provisions(items=fresh))
+        self.say(
+            Assignments(
+                sequence=self._sequence, complete=complete, tasks=tasks, removed=removed, provisions=tuple(values)
+            )
+        )
 
     def say(self, message: FromDispatcher) -> None:
         if self.address not in self._managers.mute:

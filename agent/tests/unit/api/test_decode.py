@@ -152,8 +152,6 @@ def test_every_refused_field_is_named():
 @pytest.mark.parametrize(
     "value",
     [
-        container(Secrets=[{"SecretName": "a"}]),
-        container(Configs=[{"ConfigName": "a"}]),
         web(Networks=[{"Target": "n"}]),
         web(TaskTemplate={"Networks": [{"Target": "n"}]}),
     ],

@@ -151,9 +151,7 @@ async def test_networks_of_the_cluster_are_not_built_yet(swarm: Swarm, body):
     assert swarm.engine.seen == []
 
 
-@pytest.mark.parametrize(
-    "url", ["/secrets", "/secrets/x", "/configs", "/configs/x", "/services/x/logs", "/tasks/x/logs"]
-)
+@pytest.mark.parametrize("url", ["/services/x/logs", "/tasks/x/logs"])
 @pytest.mark.parametrize("life", [worker(), FakeLife()])
 async def test_what_is_not_built_yet_says_so_in_our_name(life, url):
     answer = await client_of(life).get(url)

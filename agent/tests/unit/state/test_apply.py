@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from covey.model.changes import Batch, Create, Delete, ObserveNode, ObserveTask, SetUpdateStatus, Update
+from covey.model.changes import Batch, Create, Delete, ObserveNode, ObserveTask, Retire, SetUpdateStatus, Update
 from covey.model.errors import Conflict, InvalidArgument, NotFound, OutOfSequence
 from covey.model.objects import (
     Cluster,
@@ -15,13 +15,23 @@ from covey.model.objects import (
     NodeState,
     NodeStatus,
     Service,
+    StoredConfig,
+    StoredSecret,
     Task,
     TaskStatus,
     UpdateState,
     UpdateStatus,
 )
 from covey.model.secret import Secret
-from covey.model.spec import Availability, NodeSpec, ServiceSpec
+from covey.model.spec import (
+    Availability,
+    ContainerSpec,
+    DependencySpec,
+    NodeSpec,
+    SecretReference,
+    ServiceSpec,
+    TaskSpec,
+)
 from covey.model.tasks import TaskState
 from covey.state.apply import REMEMBERED_REQUESTS, Outcome, apply
 from covey.state.codec import decode_batch, decode_view, encode_batch, encode_view
@@ -258,3 +268,61 @@ def test_batches_and_snapshots_survive_the_codec():
     assert decode_batch(encode_batch(sent)) == sent
     view = after(View(), *changes, request="r", fence=3)
     assert decode_view(encode_view(view)) == view
+
+
+# -- secrets and configs
+
+
+def secret(id_="k1", name="key", data=b"x", **fields) -> StoredSecret:
+    return StoredSecret(id=id_, spec=DependencySpec(name=name), data=Secret(data), **fields)
+
+
+def web_with(*ids: str, **fields) -> Service:
+    references = [SecretReference(secret_id=id_, secret_name="key") for id_ in ids]
+    template = TaskSpec(container_spec=ContainerSpec(secrets=references))
+    return Service(id="s1", spec=ServiceSpec(name="web", task_template=template), **fields)
+
+
+def test_a_name_goes_over_to_a_new_value_in_one_batch():
+    view = after(View(), Create(secret()))
+    error = refused(view, Create(secret("k2")))
+    assert "secret key already exists" in str(error)
+    view = after(view, Retire("secret", "k1", 1), Create(secret("k2", data=b"y")))
+    assert view.find("secret", "key").id == "k2"
+    assert (view.secrets["k1"].retired, view.secrets["k1"].data.reveal()) == (True, b"x")
+    with pytest.raises(NotFound):
+        view.find("secret", "k1")
+    assert isinstance(refused(view, Retire("secret", "k2", 1)), OutOfSequence)
+    assert "no name to lose" in str(refused(view, Retire("secret", "k1", view.secrets["k1"].version)))
+    assert decode_view(encode_view(view)) == view
+
+
+def test_names_are_free_again_once_nobody_has_them():
+    view = after(View(), Create(secret()), Create(StoredConfig(id="k1", spec=DependencySpec(name="key"))))
+    view = after(view, Delete("secret", "k1", 1))
+    assert (view.secret_names, view.config_names) == ({}, {"key": "k1"})
+    after(view, Create(secret("k2")))
+
+
+def test_an_id_has_one_value_for_ever():
+    view = after(View(), Create(secret()))
+    assert "one value for ever" in str(refused(view, Update(secret(data=b"y", version=1))))
+    assert "cannot be changed (key to new)" in str(refused(view, Update(secret(name="new", version=1))))
+    labelled = DependencySpec(name="key", labels={"a": "b"})
+    view = after(view, Update(replace(view.secrets["k1"], spec=labelled)))
+    assert view.secrets["k1"].spec.labels == {"a": "b"}
+
+
+def test_what_a_service_refers_to_is_there():
+    assert "refers to secret key (k1), which is gone" in str(refused(View(), Create(web_with("k1"))))
+    view = after(View(), Create(secret()), Create(web_with("k1")))
+    assert "secret key is in use by service web" in str(refused(view, Delete("secret", "k1", 1)))
+    assert "which is gone" in str(refused(view, Update(web_with("k1", "k2", version=1))))
+    view = after(view, Update(web_with(version=1)))
+    assert after(view, Delete("secret", "k1", 1)).secrets == {}
+
+
+def test_batches_with_secrets_survive_their_encoding():
+    written = batch(Retire("secret", "k1", 1), Create(secret("k2")))
+    assert decode_batch(encode_batch(written)) == written
+    assert "x" not in repr(secret().data)
