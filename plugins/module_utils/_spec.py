@@ -101,6 +101,18 @@ def _container(params):
         "StopSignal": params["stop_signal"],
         "StopGracePeriod": nanoseconds(params["stop_grace_period"], "stop_grace_period"),
         "Healthcheck": _health(params["healthcheck"]),
+        "Secrets": [_reference(given, "Secret") for given in params["secrets"] or []],
+        "Configs": [_reference(given, "Config") for given in params["configs"] or []],
+    }
+
+
+def _reference(given, kind):
+    """A secret or config by its name, which stands for its newest value; an id must be of that name."""
+    option = kind.lower()
+    return {
+        kind + "Name": given[option + "_name"],
+        kind + "ID": given[option + "_id"],
+        "File": {"Name": given["filename"], "UID": given["uid"], "GID": given["gid"], "Mode": given["mode"]},
     }
 
 

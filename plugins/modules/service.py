@@ -103,6 +103,54 @@ options:
       tmpfs_mode:
         description: Mode of a tmpfs, as a number. Write V(0o1777) in YAML 1.2, V(01777) in YAML 1.1.
         type: int
+  secrets:
+    description: Secrets that the containers find as files, read-only and in memory. Another value of one rolls the service.
+    type: list
+    elements: dict
+    suboptions:
+      secret_name:
+        description: Name of the secret.
+        type: str
+        required: true
+      secret_id:
+        description: Its id, which must be one of that name. Left out, the newest value is meant.
+        type: str
+      filename:
+        description: Where it is in the container; V(/run/secrets/) and its name, where this is left out.
+        type: str
+      uid:
+        description: User that owns it, as a number; root where it is left out.
+        type: str
+      gid:
+        description: Group that owns it, as a number; root's where it is left out.
+        type: str
+      mode:
+        description: Mode of the file, as a number; V(0o444) where it is left out. Write V(0o400) in YAML 1.2, V(0400) in YAML 1.1.
+        type: int
+  configs:
+    description: Configs that the containers find as files, read-only and in memory. Another value of one rolls the service.
+    type: list
+    elements: dict
+    suboptions:
+      config_name:
+        description: Name of the config.
+        type: str
+        required: true
+      config_id:
+        description: Its id, which must be one of that name. Left out, the newest value is meant.
+        type: str
+      filename:
+        description: Where it is in the container; V(/) and its name, where this is left out.
+        type: str
+      uid:
+        description: User that owns it, as a number; root where it is left out.
+        type: str
+      gid:
+        description: Group that owns it, as a number; root's where it is left out.
+        type: str
+      mode:
+        description: Mode of the file, as a number; V(0o444) where it is left out. Write V(0o400) in YAML 1.2, V(0400) in YAML 1.1.
+        type: int
   limits:
     description: What one container may use at most.
     type: dict
@@ -245,6 +293,19 @@ EXAMPLES = r"""
       memory: 128M
   run_once: true
 
+- name: A database with its password, which only it may read
+  covey.swarm.service:
+    name: db
+    image: registry.example.org/db:9
+    secrets:
+      - secret_name: db_password
+        uid: "999"
+        mode: 0400
+    configs:
+      - config_name: db.conf
+        filename: /etc/db.conf
+  run_once: true
+
 - name: One log shipper on every worker
   covey.swarm.service:
     name: shipper
@@ -353,6 +414,9 @@ RESTART = {
     "max_attempts": {"type": "int"},
     "window": {"type": "str"},
 }
+FILE = {"filename": {"type": "str"}, "uid": {"type": "str"}, "gid": {"type": "str"}, "mode": {"type": "int"}}
+SECRET = dict(FILE, secret_name={"type": "str", "required": True}, secret_id={"type": "str"})
+CONFIG = dict(FILE, config_name={"type": "str", "required": True}, config_id={"type": "str"})
 OPTIONS = dict(
     WAITING,
     name={"type": "str", "required": True},
@@ -366,6 +430,9 @@ OPTIONS = dict(
     user={"type": "str"},
     hostname={"type": "str"},
     mounts={"type": "list", "elements": "dict", "options": MOUNT},
+    # The names of secrets are no secrets.
+    secrets={"type": "list", "elements": "dict", "options": SECRET, "no_log": False},
+    configs={"type": "list", "elements": "dict", "options": CONFIG},
     limits={"type": "dict", "options": RESOURCES},
     reservations={"type": "dict", "options": RESOURCES},
     publish={"type": "list", "elements": "dict", "options": PORT},

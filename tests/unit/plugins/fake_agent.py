@@ -26,13 +26,15 @@ class Refusal(Exception):
 
 
 class FakeAgent:
-    """`status`, `services`, `nodes`, `tasks` and `convergence` are the world; `calls` is what was asked of it."""
+    """`status`, `services`, `secrets`, `configs`, `nodes`, `tasks` and `convergence` are the world; `calls` is what was asked of it."""
 
     def __init__(self, path):
         self.path = path
         self.calls = []
         self.status = {"State": "inactive", "NodeID": "", "ClusterID": "", "Role": "", "Leader": None, "Managers": []}
         self.services = {}
+        self.secrets = {}
+        self.configs = {}
         self.nodes = {}
         self.tasks = []
         self.convergence = []
@@ -128,6 +130,35 @@ class FakeAgent:
             self.services[name] = after
         return _declared(before, after, "id-of-" + name if before or not body["DryRun"] else "")
 
+    def _declare_dependency(self, body, query, kind):
+        """Values are numbered; a secret's answer never holds one."""
+        table, spec = getattr(self, kind), body["Spec"]
+        name = spec["Name"]
+        values = table.get(name, [])
+        before = _shown_dependency(kind, values)
+        after = list(values)
+        if body["State"] == "absent":
+            after = []
+        elif not values or (values[-1]["Data"], values[-1].get("Templating")) != (spec["Data"], spec.get("Templating")):
+            after.append(spec)
+        else:
+            after[-1] = spec
+        if not body["DryRun"]:
+            table[name] = after
+        kept = after if not body["DryRun"] else values
+        return _declared(before, _shown_dependency(kind, after), "%s-%d" % (name, len(kept)) if kept else "")
+
+    def _dependencies(self, body, query, kind):
+        return [
+            {"ID": "%s-%d" % (name, len(values)), "Spec": {"Name": name}}
+            for name, values in getattr(self, kind).items()
+            if values
+        ]
+
+    def _values(self, body, query, kind, reference):
+        values = getattr(self, kind)[reference.rpartition("-")[0]]
+        return [{"Number": number + 1, "Current": number + 1 == len(values)} for number in reversed(range(len(values)))]
+
     def _convergence(self, body, query, service):
         return self.convergence.pop(0) if len(self.convergence) > 1 else self.convergence[0]
 
@@ -170,6 +201,9 @@ ROUTES = [
     ("POST", "/covey/v1/join/admit", FakeAgent._admit),
     ("POST", "/covey/v1/join/complete", FakeAgent._complete),
     ("POST", "/covey/v1/services/declare", FakeAgent._declare_service),
+    ("POST", "/covey/v1/(secrets|configs)/declare", FakeAgent._declare_dependency),
+    ("GET", "/covey/v1/(secrets|configs)/([^/]+)/values", FakeAgent._values),
+    ("GET", "/(secrets|configs)", FakeAgent._dependencies),
     ("GET", "/covey/v1/services/([^/]+)/convergence", FakeAgent._convergence),
     ("POST", "/covey/v1/nodes/([^/]+)/declare", FakeAgent._declare_node),
     ("GET", "/nodes/([^/]+)", FakeAgent._node),
@@ -181,6 +215,13 @@ ROUTES = [
         lambda self, body, query: [{"ID": "id-of-" + name, "Spec": spec} for name, spec in self.services.items() if spec],
     ),
 ]
+
+
+def _shown_dependency(kind, values):
+    if not values:
+        return None
+    hidden = ["Data"] if kind == "secrets" else []
+    return dict({key: value for key, value in values[-1].items() if key not in hidden}, Value=len(values))
 
 
 def _declared(before, after, object_id):

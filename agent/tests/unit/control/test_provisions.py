@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Secrets and configs in a worker's session: to the nodes that need them, before the tasks, once, and withdrawn in time."""
+"""Secrets and configs in a worker's session: to whom they belong, before the tasks, once, and withdrawn."""
 
 from __future__ import annotations
 

@@ -45,6 +45,19 @@ def test_modes():
         ({"container_labels": {"a": False}}, {"Labels": {"a": "false"}}),
         ({"user": "1000:1000"}, {"User": "1000:1000"}),
         ({"hostname": "h"}, {"Hostname": "h"}),
+        ({"secrets": [{"secret_name": "key"}]}, {"Secrets": [{"SecretName": "key"}]}),
+        (
+            {"secrets": [{"secret_name": "key", "secret_id": "k1", "filename": "k", "uid": 5, "gid": "6", "mode": 0}]},
+            {
+                "Secrets": [
+                    {"SecretName": "key", "SecretID": "k1", "File": {"Name": "k", "UID": "5", "GID": "6", "Mode": 0}},
+                ],
+            },
+        ),
+        (
+            {"configs": [{"config_name": "conf", "filename": "/etc/x", "mode": 0o400}]},
+            {"Configs": [{"ConfigName": "conf", "File": {"Name": "/etc/x", "Mode": 0o400}}]},
+        ),
         ({"stop_signal": "SIGINT"}, {"StopSignal": "SIGINT"}),
         ({"stop_grace_period": "1m30s"}, {"StopGracePeriod": 90 * 10**9}),
         ({"healthcheck": {"test": "true", "retries": 2}}, {"Healthcheck": {"Test": ["CMD-SHELL", "true"], "Retries": 2}}),

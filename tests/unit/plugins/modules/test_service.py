@@ -124,7 +124,7 @@ def test_the_agents_refusal_is_the_message(agent, run):
     ("options", "said"),
     [
         ({"name": "web"}, "image"),
-        ({"name": "web", "image": "a", "secrets": []}, "secrets"),
+        ({"name": "web", "image": "a", "networks": []}, "networks"),
         ({"name": "web", "image": "a", "publish": [{"target_port": 80}]}, "mode"),
         ({"name": "web", "image": "a", "stop_grace_period": "soon"}, "stop_grace_period: 'soon' is not a duration"),
     ],
