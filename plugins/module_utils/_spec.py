@@ -61,6 +61,16 @@ def memory(text, option):
         raise BadOption("%s: %r is not a size; write for example 512M or 1G" % (option, text)) from None
 
 
+def file_mode(value, option):
+    """A number as it is; text is octal, as everywhere where modes are written as text."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    try:
+        return int(str(value), 8)
+    except ValueError:
+        raise BadOption('%s: %r is not a mode; write for example "0400"' % (option, value)) from None
+
+
 def words(value, option):
     """A command as a list: lists stay, a string is split as a shell would."""
     if value is None:
@@ -101,18 +111,19 @@ def _container(params):
         "StopSignal": params["stop_signal"],
         "StopGracePeriod": nanoseconds(params["stop_grace_period"], "stop_grace_period"),
         "Healthcheck": _health(params["healthcheck"]),
-        "Secrets": [_reference(given, "Secret") for given in params["secrets"] or []],
-        "Configs": [_reference(given, "Config") for given in params["configs"] or []],
+        "Secrets": [_reference(given, "Secret", place) for place, given in enumerate(params["secrets"] or [])],
+        "Configs": [_reference(given, "Config", place) for place, given in enumerate(params["configs"] or [])],
     }
 
 
-def _reference(given, kind):
+def _reference(given, kind, place):
     """A secret or config by its name, which stands for its newest value; an id must be of that name."""
     option = kind.lower()
+    mode = file_mode(given["mode"], "%ss[%d].mode" % (option, place))
     return {
         kind + "Name": given[option + "_name"],
         kind + "ID": given[option + "_id"],
-        "File": {"Name": given["filename"], "UID": given["uid"], "GID": given["gid"], "Mode": given["mode"]},
+        "File": {"Name": given["filename"], "UID": given["uid"], "GID": given["gid"], "Mode": mode},
     }
 
 

@@ -125,8 +125,8 @@ options:
         description: Group that owns it, as a number; root's where it is left out.
         type: str
       mode:
-        description: Mode of the file, as a number; V(0o444) where it is left out. Write V(0o400) in YAML 1.2, V(0400) in YAML 1.1.
-        type: int
+        description: Mode of the file, quoted and octal as in V("0400"), or a number; V("0444") where it is left out.
+        type: raw
   configs:
     description: Configs that the containers find as files, read-only and in memory. Another value of one rolls the service.
     type: list
@@ -149,8 +149,8 @@ options:
         description: Group that owns it, as a number; root's where it is left out.
         type: str
       mode:
-        description: Mode of the file, as a number; V(0o444) where it is left out. Write V(0o400) in YAML 1.2, V(0400) in YAML 1.1.
-        type: int
+        description: Mode of the file, quoted and octal as in V("0400"), or a number; V("0444") where it is left out.
+        type: raw
   limits:
     description: What one container may use at most.
     type: dict
@@ -300,7 +300,7 @@ EXAMPLES = r"""
     secrets:
       - secret_name: db_password
         uid: "999"
-        mode: 0400
+        mode: "0400"
     configs:
       - config_name: db.conf
         filename: /etc/db.conf
@@ -414,7 +414,7 @@ RESTART = {
     "max_attempts": {"type": "int"},
     "window": {"type": "str"},
 }
-FILE = {"filename": {"type": "str"}, "uid": {"type": "str"}, "gid": {"type": "str"}, "mode": {"type": "int"}}
+FILE = {"filename": {"type": "str"}, "uid": {"type": "str"}, "gid": {"type": "str"}, "mode": {"type": "raw"}}
 SECRET = dict(FILE, secret_name={"type": "str", "required": True}, secret_id={"type": "str"})
 CONFIG = dict(FILE, config_name={"type": "str", "required": True}, config_id={"type": "str"})
 OPTIONS = dict(

@@ -55,7 +55,7 @@ def test_modes():
             },
         ),
         (
-            {"configs": [{"config_name": "conf", "filename": "/etc/x", "mode": 0o400}]},
+            {"configs": [{"config_name": "conf", "filename": "/etc/x", "mode": "0400"}]},
             {"Configs": [{"ConfigName": "conf", "File": {"Name": "/etc/x", "Mode": 0o400}}]},
         ),
         ({"stop_signal": "SIGINT"}, {"StopSignal": "SIGINT"}),

@@ -125,6 +125,7 @@ def test_the_agents_refusal_is_the_message(agent, run):
     [
         ({"name": "web"}, "image"),
         ({"name": "web", "image": "a", "networks": []}, "networks"),
+        ({"name": "web", "image": "a", "secrets": [{"secret_name": "x", "mode": "rw"}]}, "secrets[0].mode: 'rw' is not a mode"),
         ({"name": "web", "image": "a", "publish": [{"target_port": 80}]}, "mode"),
         ({"name": "web", "image": "a", "stop_grace_period": "soon"}, "stop_grace_period: 'soon' is not a duration"),
     ],
