@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Secrets and configs in a worker's session: to whom they belong, before the tasks, once, and withdrawn."""
+"""Secrets and configs in a worker's session: to whom they belong, before the tasks, once, and withdrawn in time."""
 
 from __future__ import annotations
 
