@@ -211,5 +211,5 @@ def _came_too_early(response: Response) -> bool:
         return False
     try:
         return msgspec.json.decode(response.body, type=_Failure).code == NotLeader.__name__
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return False

@@ -83,7 +83,7 @@ def decode(data: bytes, kind: type[B]) -> B:
     """The body; InvalidArgument says where it is wrong, and shows nothing of it."""
     try:
         return msgspec.json.decode(data, type=kind, dec_hook=_from_json)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise errors.InvalidArgument(f"the body is not what this path takes: {error}") from None
 
 
@@ -91,7 +91,7 @@ def failure(status: int, body: bytes) -> errors.CoveyError:
     """The error that the other end raised, as far as it can be told."""
     try:
         found = msgspec.json.decode(body, type=Failure)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return errors.Unavailable(f"it answered HTTP {status} without saying why")
     return from_code(found.code, found.message)
 

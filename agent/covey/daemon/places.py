@@ -210,7 +210,7 @@ def read(path: Path, kind: type[T]) -> T:
     """The value in that file; BadState names it if it is damaged."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise BadState(f"{path}: {error}. Restore it from a backup. Nothing was deleted") from error
 
 

@@ -34,7 +34,10 @@ def encode(value: object) -> bytes:
 
 def decode(data: bytes, kind: Any) -> Any:
     """``data`` as a ``kind``; raises msgspec.DecodeError or ValidationError, which says where."""
-    return msgspec.msgpack.decode(data, type=kind, dec_hook=_from_wire)
+    try:
+        return msgspec.msgpack.decode(data, type=kind, dec_hook=_from_wire)
+    except UnicodeDecodeError as error:  # the one thing that msgspec lets through as it is
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def learn(*kinds: Any) -> None:

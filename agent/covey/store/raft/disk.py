@@ -167,7 +167,7 @@ class Disk:
         """The addresses last saved; an unreadable file is as good as none, since the log has them too."""
         try:
             return msgspec.json.decode((self.directory / "peers").read_bytes(), type=Peers).addresses
-        except (FileNotFoundError, msgspec.MsgspecError):
+        except (FileNotFoundError, UnicodeDecodeError, msgspec.MsgspecError):
             return {}
 
     def save_peers(self, addresses: Mapping[str, str]) -> None:

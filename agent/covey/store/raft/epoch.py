@@ -9,23 +9,33 @@ and never talk Raft with each other; the one that learns of a later epoch takes 
 from __future__ import annotations
 
 import datetime
+import zlib
 from pathlib import Path
 
 import msgspec
 
 from covey.model.errors import BadState, Superseded
 from covey.store.raft.files import Files, write_atomically
+from covey.store.raft.segment import REJOIN
 
 _FILE = "epoch"
 _VERSION = 1
 
 
-class Epoch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file ``epoch``; one that is not there is that of a founded cluster.  No secret."""
+class Epoch(msgspec.Struct, frozen=True):
+    """What the file ``epoch`` says; one that is not there is that of a founded cluster.  No secret."""
 
     number: int = 0
     superseded_by: int = 0
-    version: int = _VERSION
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """With a check, since one flipped bit of a number would silence this manager, or all the others."""
+
+    number: int
+    superseded_by: int
+    check: int
+    version: int
 
 
 def following(number: int, now: float) -> int:
@@ -37,19 +47,27 @@ def read(directory: Path) -> Epoch:
     """The directory's epoch; BadState if the file cannot be read."""
     path = directory / _FILE
     try:
-        epoch = msgspec.json.decode(path.read_bytes(), type=Epoch)
+        file = msgspec.json.decode(path.read_bytes(), type=_File)
     except FileNotFoundError:
         return Epoch()
-    except (OSError, msgspec.MsgspecError) as error:
-        raise BadState(f"{path}: {error}; nothing was deleted; put the file back from a backup") from error
-    if epoch.version > _VERSION:
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+        raise BadState(f"{path}: {error}; {REJOIN}") from error
+    if file.version > _VERSION:
         raise BadState(f"{path} was written by a newer release; upgrade this agent")
+    epoch = Epoch(file.number, file.superseded_by)
+    if file.check != _check(epoch):
+        raise BadState(f"{path} is damaged: its numbers and its check do not belong together; {REJOIN}")
     return epoch
 
 
 def write(directory: Path, epoch: Epoch, files: Files) -> None:
     """Replace the file, durably."""
-    write_atomically(files, directory / _FILE, msgspec.json.encode(epoch))
+    file = _File(epoch.number, epoch.superseded_by, _check(epoch), _VERSION)
+    write_atomically(files, directory / _FILE, msgspec.json.encode(file))
+
+
+def _check(epoch: Epoch) -> int:
+    return zlib.crc32(f"{epoch.number} {epoch.superseded_by}".encode())
 
 
 def require_current(epoch: Epoch) -> None:

@@ -23,6 +23,7 @@ from covey.model.errors import BadState, CoveyError, Locked, WrongUnlockKey
 from covey.model.secret import Secret
 from covey.store.raft.files import Files, RealFiles, write_atomically
 from covey.store.raft.seal import KEY_ID_SIZE, KEY_SIZE, DataKeys, Entropy, key_id
+from covey.store.raft.segment import REJOIN
 
 _MAGIC = b"CVYDEK\x00\x02"
 _HEAD = struct.Struct("<8sQ")
@@ -111,13 +112,13 @@ class KeyRing:
 
     def _read(self, path: Path) -> bytes:
         if not path.exists():
-            raise BadState(f"{path} is missing, so nothing in {path.parent} can be read; put it back from a backup")
+            raise BadState(f"{path} is missing, so nothing in {path.parent} can be read; {REJOIN}")
         return path.read_bytes()
 
     def _read_wrapping(self) -> Secret:
         key = Secret(self._read(self._wrapping))
         if len(key.reveal()) != KEY_SIZE:
-            raise BadState(f"{self._wrapping} is truncated or not Covey's; put it back from a backup")
+            raise BadState(f"{self._wrapping} is truncated or not Covey's; {REJOIN}")
         return key
 
     def _unwrap(self, data: bytes) -> bool:
@@ -135,8 +136,7 @@ class KeyRing:
             return WrongUnlockKey(self._lock.version)
         other = "the unlock key" if self._lock.version else self._wrapping
         return BadState(
-            f"{self._wrapped} does not open with {other}: it is damaged, or one of them is from elsewhere; put it back "
-            "from a backup"
+            f"{self._wrapped} does not open with {other}: one of them is damaged or from elsewhere; {REJOIN}"
         )
 
     def _save(self, lock: _Lock, keys: list[Secret], guard: Secret) -> None:
@@ -187,6 +187,6 @@ def begin_alike(directory: Path, pattern: Path, unlock_key: Secret, files: Files
 
 def _lock_version(path: Path, data: bytes) -> int:
     if len(data) < _HEAD.size or not data.startswith(_MAGIC):
-        raise BadState(f"{path} is truncated or not of this release; put it back from a backup")
+        raise BadState(f"{path} is truncated, damaged or not of this release; {REJOIN}")
     version: int = _HEAD.unpack_from(data)[1]
     return version

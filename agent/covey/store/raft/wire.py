@@ -170,6 +170,6 @@ class Frames:
 def _message(body: bytes) -> AnyMessage:
     try:
         message: AnyMessage = _decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Malformed(f"not a message: {error}") from error
     return message

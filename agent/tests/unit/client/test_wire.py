@@ -25,7 +25,9 @@ def test_a_token_passes_and_hides():
     assert "SWMTKN" not in repr(call)
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"CSR": 1}', b'{"CSR": "", "Token": 7}', b'{"CSR":"","X":1}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"CSR": 1}', b'{"CSR": "", "Token": 7}', b'{"CSR":"","X":1}', b'{"CSR":"\xff"}']
+)
 def test_a_wrong_body_is_named_and_not_shown(body):
     with pytest.raises(InvalidArgument, match="not what this path takes"):
         wire.decode(body, wire.JoinCall)

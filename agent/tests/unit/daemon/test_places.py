@@ -60,12 +60,13 @@ def test_a_cluster_without_identity_is_damage(tmp_path):
         places.load()
 
 
-def test_truncated_settings_are_damage(tmp_path, who):
+@pytest.mark.parametrize("damage", [lambda data: data[:10], lambda data: data.replace(b".", b"\xff", 1)])
+def test_damaged_settings_are_damage(tmp_path, who, damage):
     places = Places(tmp_path)
     places.form(who, SETTINGS)
     places.adopt()
     file = places.cluster / "settings.json"
-    file.write_bytes(file.read_bytes()[:10])
+    file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(BadState, match=r"settings\.json"):
         places.load()
 

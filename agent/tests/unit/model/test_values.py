@@ -63,6 +63,11 @@ def test_secrets_travel_in_the_codec_and_never_to_people():
     assert codec.to_plain(Global()) == {}
 
 
+def test_text_that_is_no_utf8_is_an_error_of_the_codec():
+    with pytest.raises(msgspec.DecodeError, match="utf-8"):
+        codec.decode(codec.encode("x").replace(b"x", b"\xff"), str)
+
+
 def test_the_codec_takes_nothing_it_does_not_know():
     with pytest.raises(NotImplementedError, match="object has no form on the wire"):
         codec.encode(object())

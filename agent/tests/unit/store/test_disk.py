@@ -133,9 +133,10 @@ def test_a_snapshot_inside_the_journal_leaves_the_tail(tmp_path):
     again.close()
 
 
-def test_unreadable_hints_are_no_hints(tmp_path):
+@pytest.mark.parametrize("content", [b"{", b'{"addresses":{"node-a":"\xff:1"},"version":1}'])
+def test_unreadable_hints_are_no_hints(tmp_path, content):
     prepare_join(tmp_path / "raft", "node-b", {"node-a": "a:1"})
-    (tmp_path / "raft" / "peers").write_bytes(b"{")
+    (tmp_path / "raft" / "peers").write_bytes(content)
     disk = opened(tmp_path / "raft", "node-b")
     assert disk.peers() == {}
     disk.close()

@@ -63,6 +63,23 @@ def test_garbage_is_malformed_or_waits_for_more(data):
     assert all(isinstance(message, tuple(type(known) for known in ALL)) for message in messages)
 
 
+@given(st.sampled_from(ALL), st.data())
+def test_a_message_with_a_flipped_byte_is_another_one_or_malformed(message, data):
+    frame = bytearray(encode(message))
+    at = data.draw(st.integers(4, len(frame) - 1))
+    frame[at] ^= data.draw(st.integers(1, 255))
+    try:
+        Frames().feed(bytes(frame))
+    except Malformed:
+        return
+
+
+def test_text_that_is_no_utf8_is_malformed():
+    frame = encode(Hello("address", b"session")).replace(b"address", b"\xff" * 7)
+    with pytest.raises(Malformed, match="not a message"):
+        Frames().feed(frame)
+
+
 def test_an_oversized_frame_is_refused_before_it_is_awaited():
     with pytest.raises(Malformed, match="bytes"):
         Frames().feed(struct.pack("<IB", MAX_FRAME + 1, 1))
