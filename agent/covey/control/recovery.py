@@ -2,7 +2,8 @@
 """What the beginning of a new epoch writes: who is a manager now, and who is none any more.  Pure.
 
 The nodes of before stay, with their tasks: those that still live come back under their ids, the others are found to be
-down as usual.  Former managers are to be workers; who holds no vote must not look as if it did, and can be removed.
+down as usual.  Former managers are workers, whatever their certificates say: what is a manager's is closed to them at
+once, and they can be removed.  One that comes back asks for a certificate that says what it is now.
 """
 
 from __future__ import annotations
@@ -43,5 +44,7 @@ def _managers(view: View, chosen: str, address: str) -> Iterator[Change]:
     for node in view.nodes.values():
         is_chosen = node.id == chosen
         if is_chosen or node.spec.role is Role.MANAGER or node.manager_address:
-            spec = msgspec.structs.replace(node.spec, role=Role.MANAGER if is_chosen else Role.WORKER)
-            yield Update(msgspec.structs.replace(node, spec=spec, manager_address=address if is_chosen else ""))
+            role = Role.MANAGER if is_chosen else Role.WORKER
+            spec = msgspec.structs.replace(node.spec, role=role)
+            manager_address = address if is_chosen else ""
+            yield Update(msgspec.structs.replace(node, spec=spec, role=role, manager_address=manager_address))

@@ -287,7 +287,7 @@ class Life:
                 raise errors.NotInCluster(f"{self._hostname} is not part of a cluster, so it has no certificate")
             key = keys.new_key()
             who = _identity(await member.certify(keys.make_csr(key)), key)
-            if who.role is not member.who.role:
+            if who.role is not member.who.role or member.superseded:
                 await self._change_role(member, who)
                 return
             self._places.save_identity(who)
@@ -298,8 +298,8 @@ class Life:
         log.info("this node is a %s now", who.role)
         await member.stop()
         self._places.save_identity(who)
-        if who.role is Role.WORKER:
-            recovering.put_away(self._places, self._clock)
+        if who.role is Role.WORKER or member.superseded:
+            recovering.put_away(self._places, self._clock, keep=bool(member.superseded))
         try:
             await self._become(who, self._settings)
         except errors.CoveyError as error:  # half of a node is none: the agent starts anew from what is on disk

@@ -173,7 +173,7 @@ class Member:
         try:
             await store.start()
         except Superseded as end:
-            self._retire(end)
+            await self._retire(end)
             return
         self._store = store
         self._run("store", self._watch(store))
@@ -223,13 +223,15 @@ class Member:
         end = await store.failed()
         if not isinstance(end, Superseded):
             raise end
-        self._retire(end)
-        await self._stop_manager()
+        await self._retire(end)
         await asyncio.Event().wait()
 
-    def _retire(self, end: Superseded) -> None:
+    async def _retire(self, end: Superseded) -> None:
+        """Be a manager no longer; a manager of the recovered cluster says what this node is now."""
         log.error("%s", end)
         self.superseded = str(end)
+        await self._stop_manager()
+        self._renewal_wanted()
 
     def _heard_epoch(self, epoch: int) -> None:
         """A manager's word, through the worker's session: this node's own manager may not have heard."""

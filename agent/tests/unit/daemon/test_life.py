@@ -431,14 +431,22 @@ async def test_only_a_manager_can_be_recovered(world, life):
         await life.recover(RecoverRequest())
 
 
-async def test_a_superseded_manager_says_so_and_keeps_its_state_when_it_becomes_a_worker(world, life):
+@pytest.mark.parametrize("role", [Role.WORKER, Role.MANAGER])
+async def test_a_superseded_manager_says_so_and_begins_anew_with_its_state_put_aside(world, life, role):
+    world.managers.role = role
     node_id = await founded(world, life)
     world.members[-1].superseded = "the cluster was recovered without this manager"
     report = life.status()
     assert (report.state, report.error) == (LocalState.ERROR, "the cluster was recovered without this manager")
-    epoch.write(world.places.raft, epoch.Epoch(0, superseded_by=1), RealFiles())
     await life.renew()
-    assert life.status().role is Role.WORKER
+    assert life.status().role is role
     assert not world.places.raft.exists()
     (kept,) = world.places.kept.iterdir()
     assert extract(kept, node_id).view.nodes[node_id].spec.role is Role.MANAGER
+
+
+async def test_a_later_epoch_that_only_the_disk_knows_of_counts_too(world, life):
+    await founded(world, life)
+    epoch.write(world.places.raft, epoch.Epoch(0, superseded_by=1), RealFiles())
+    await life.renew()
+    assert len(list(world.places.kept.iterdir())) == 1
