@@ -29,4 +29,10 @@ def facts(status):
         "control": state == "active" and role == "manager" and bool(leader),
         "error": status.get("Error") or "",
         "managers": status.get("Managers") or [],
+        "raft": _raft(status.get("Raft")),
     }
+
+
+def _raft(log):
+    """How far a manager's log is; empty where there is none."""
+    return {} if log is None else {"epoch": log["Epoch"], "term": log["Term"], "index": log["Index"]}

@@ -78,6 +78,20 @@ managers:
   returned: success
   type: list
   elements: dict
+raft:
+  description: How far this manager's log is, for choosing the one to recover from. Empty on other hosts.
+  returned: success
+  type: dict
+  contains:
+    epoch:
+      description: When the cluster was last recovered or restored, in unix seconds; 0 if never.
+      type: int
+    term:
+      description: Term of the log's newest entry.
+      type: int
+    index:
+      description: Index of the log's newest entry.
+      type: int
 cluster:
   description: The cluster object, without its join tokens.
   returned: where RV(control) is true

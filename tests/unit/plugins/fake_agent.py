@@ -55,7 +55,8 @@ class FakeAgent:
 
     def be_in_a_cluster(self, role="manager", cluster=CLUSTER):
         leader = {"NodeID": NODE, "Addr": "192.0.2.1:2377"} if role == "manager" else None
-        self.status.update(State="active", NodeID=NODE, ClusterID=cluster, Role=role, Leader=leader)
+        raft = {"Term": 3, "Index": 42, "Epoch": 0} if role == "manager" else None
+        self.status.update(State="active", NodeID=NODE, ClusterID=cluster, Role=role, Leader=leader, Raft=raft)
 
     def add_node(self, node_id, hostname, **spec):
         shown = dict({"Labels": {}, "Role": "worker", "Availability": "active"}, **spec)

@@ -119,6 +119,7 @@ def test_info_of_a_manager_has_no_tokens(agent, run):
     result = run("cluster_info")
     assert (result["agent"], result["control"], result["cluster_id"]) == ("running", True, CLUSTER)
     assert result["cluster"]["Spec"] == {"Name": "default"}
+    assert result["raft"] == {"epoch": 0, "term": 3, "index": 42}
     assert "SWMTKN" not in str(result)
 
 
@@ -126,7 +127,7 @@ def test_info_of_a_worker_and_of_nobody(agent, run):
     assert run("cluster_info")["state"] == "inactive"
     agent.be_in_a_cluster("worker")
     result = run("cluster_info")
-    assert (result["control"], result["role"]) == (False, "worker")
+    assert (result["control"], result["role"], result["raft"]) == (False, "worker", {})
     assert "cluster" not in result
 
 
