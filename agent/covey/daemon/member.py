@@ -227,15 +227,18 @@ class Member:
         await asyncio.Event().wait()
 
     async def _retire(self, end: Superseded) -> None:
-        """Be a manager no longer; a manager of the recovered cluster says what this node is now."""
+        """Be a manager no longer; a new certificate says what this node is now, once there is somebody to sign it."""
         log.error("%s", end)
         self.superseded = str(end)
         await self._stop_manager()
-        self._renewal_wanted()
+        if self._worker.standing.session_id:
+            self._renewal_wanted()
 
     def _heard_epoch(self, epoch: int) -> None:
         """A manager's word, through the worker's session: this node's own manager may not have heard."""
-        if self._store is not None:
+        if self.superseded:
+            self._renewal_wanted()
+        elif self._store is not None:
             self._store.supersede(epoch)
 
     def _run_while_managing(self, name: str, work: Coroutine[Any, Any, Any], *, endless: bool = True) -> None:
