@@ -225,7 +225,7 @@ class Life:
                 )
                 self._settings = settings
             finally:
-                await self._become(member.who, self._settings)
+                await self._resume(member.who)
         await self._settle()
         log.warning("recovered cluster %s; the Raft directory of before is %s", member.who.cluster_id, kept)
         return member.who.node_id
@@ -340,6 +340,15 @@ class Life:
                 "now, try again in a few seconds"
             )
         return member
+
+    async def _resume(self, who: Identity) -> None:
+        try:
+            await self._become(who, self._settings)
+        except errors.CoveyError as error:
+            raise errors.Unavailable(
+                f"the parts of this manager could not be started again ({error}); what is on its disk is whole: see "
+                "that this is mended, then `systemctl restart covey`"
+            ) from error
 
     def _moved(self, request: RecoverRequest) -> Settings:
         old = self._settings
