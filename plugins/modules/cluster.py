@@ -28,10 +28,22 @@ options:
       - V(requested) makes a key, if this host is in no cluster yet, and returns the request to be signed.
       - V(admitted) signs a request. Runs on a manager, on behalf of the joiner.
       - V(joined) completes what V(admitted) returned, or joins with O(join_token).
+      - V(unlocked) gives a locked manager the key it waits for; a host that is not locked is left as it is.
       - V(absent) leaves the cluster, whatever state the host is in, and stops its containers.
     type: str
-    choices: [present, requested, admitted, joined, absent]
+    choices: [present, requested, admitted, joined, unlocked, absent]
     default: present
+  autolock:
+    description:
+      - With O(state=present), whether the managers of the cluster start locked. Left out, that stays as it is.
+      - Needs a host that is a manager.
+    type: bool
+  unlock_key:
+    description:
+      - With O(autolock=true), the key that opens locked managers, for example from Ansible Vault. Another one than the
+        cluster has takes its place. Left out, the managers make one, which C(docker swarm unlock-key) shows.
+      - With O(state=unlocked), the key that the manager was locked with.
+    type: str
   cluster_id:
     description: The cluster this host has to be in. If it is in another one, the module fails and changes nothing.
     type: str
@@ -104,6 +116,16 @@ EXAMPLES = r"""
     state: joined
     admission: "{{ admitted.admission }}"
 
+- name: Managers start locked, with a key from Ansible Vault
+  covey.swarm.cluster:
+    autolock: true
+    unlock_key: "{{ vault_unlock_key }}"
+
+- name: Unlock a manager that was restarted
+  covey.swarm.cluster:
+    state: unlocked
+    unlock_key: "{{ vault_unlock_key }}"
+
 - name: Leave
   covey.swarm.cluster:
     state: absent
@@ -155,9 +177,11 @@ from ansible_collections.covey.swarm.plugins.module_utils._module import GaveUp,
 OPTIONS = {
     "state": {
         "type": "str",
-        "choices": ["present", "requested", "admitted", "joined", "absent"],
+        "choices": ["present", "requested", "admitted", "joined", "unlocked", "absent"],
         "default": "present",
     },
+    "autolock": {"type": "bool"},
+    "unlock_key": {"type": "str", "no_log": True},
     "cluster_id": {"type": "str"},
     "advertise_addr": {"type": "str"},
     "listen_addr": {"type": "str"},
@@ -181,14 +205,18 @@ def act(module, api):
     if module.params["state"] == "absent":
         return _leave(module, api, now)
     _refuse_another(module, now)
+    if module.params["state"] == "unlocked":
+        return _unlock(module, api, now)
     if now["cluster_id"]:
-        return _result(False, now)
+        return _result(_lock(module, api, now), now)
     if module.check_mode:
         return _result(True, now)
     if module.params["state"] == "requested":
         return dict(_result(True, now), csr=api.post("/covey/v1/join/request", _addresses(module, "AdvertiseAddr"))["CSR"])
     _enter(module, api)
-    return _result(True, _settled(module, api))
+    now = _settled(module, api)
+    _lock(module, api, now)
+    return _result(True, now)
 
 
 def _refuse_another(module, now):
@@ -227,6 +255,31 @@ def _enter(module, api):
         module.fail_json(msg="state=joined needs admission, or else join_token and remote_addrs")
     wish = {"RemoteAddrs": params["remote_addrs"], "JoinToken": params["join_token"]}
     api.post("/swarm/join", dict(wish, **_addresses(module, "AdvertiseAddr", "ListenAddr")))
+
+
+def _lock(module, api, now):
+    """Lock the managers of the cluster, or do not, where that is declared; whether it was otherwise."""
+    params = module.params
+    if params["state"] != "present" or params["autolock"] is None:
+        return False
+    if now["state"] == "locked":
+        text = "this manager is locked, so it cannot change how managers are locked: unlock it first with state=unlocked"
+        module.fail_json(msg=text, **_result(False, now))
+    wish = {"AutoLock": params["autolock"], "DryRun": module.check_mode}
+    if params["autolock"] and params["unlock_key"]:
+        wish["UnlockKey"] = params["unlock_key"]
+    return api.post("/covey/v1/cluster/lock", wish)["Changed"]
+
+
+def _unlock(module, api, now):
+    if now["state"] != "locked":
+        return _result(False, now)
+    if not module.params["unlock_key"]:
+        text = "this manager is locked: unlock_key has to be the key it was locked with"
+        module.fail_json(msg=text, **_result(False, now))
+    if not module.check_mode:
+        api.post("/swarm/unlock", {"UnlockKey": module.params["unlock_key"]})
+    return _result(True, now)
 
 
 def _addresses(module, *names):

@@ -46,7 +46,7 @@ agent:
   returned: success
   type: str
 state:
-  description: V(inactive), V(pending), V(active) or V(error), empty where no agent answered.
+  description: V(inactive), V(pending), V(active), V(locked) or V(error), empty where no agent answered.
   returned: success
   type: str
 cluster_id:

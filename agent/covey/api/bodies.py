@@ -178,6 +178,22 @@ class DeclareNode(Wire, kw_only=True):
     force: bool = False
 
 
+class DeclareLock(Wire, kw_only=True):
+    """``POST /covey/v1/cluster/lock``: with a key, that one; without, the one there is, or a new one."""
+
+    auto_lock: bool
+    unlock_key: Secret = Secret(b"")
+    dry_run: bool = False
+
+
+class LockDeclared(Wire, kw_only=True):
+    """The answer: what was, or with a dry run would be, done; never a key, only its number."""
+
+    changed: bool
+    auto_lock: bool
+    unlock_key_version: int
+
+
 class Difference(Wire, kw_only=True):
     """One field that differs; None where it is not there."""
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from covey.api import cluster, convergence, declare, local, nodes, notbuilt, services, swarm
+from covey.api import cluster, convergence, declare, local, locking, nodes, notbuilt, services, swarm
 from covey.api.call import Call, ManagerCall
 from covey.api.dependencies import FAMILIES as DEPENDENCIES
 from covey.api.dependencies import Family
@@ -80,8 +80,8 @@ ROUTES = (
     Route("POST", "/swarm/join", anywhere=swarm.join),
     Route("POST", "/swarm/leave", anywhere=swarm.leave),
     Route("POST", "/swarm/update", leader=swarm.update),
-    Route("GET", "/swarm/unlockkey", leader=swarm.unlock_key),
-    Route("POST", "/swarm/unlock", anywhere=swarm.unlock),
+    Route("GET", "/swarm/unlockkey", leader=locking.show_key),
+    Route("POST", "/swarm/unlock", anywhere=locking.open_disk),
     #
     Route("GET", "/nodes", leader=nodes.list_),
     Route("GET", "/nodes/{id}", leader=nodes.inspect),
@@ -114,6 +114,7 @@ ROUTES = (
     Route("POST", "/covey/v1/secrets/declare", leader=declare.secrets),
     Route("POST", "/covey/v1/configs/declare", leader=declare.configs),
     Route("POST", "/covey/v1/nodes/{id}/declare", leader=declare.nodes),
+    Route("POST", "/covey/v1/cluster/lock", leader=locking.declare),
     Route("GET", "/covey/v1/services/{id}/convergence", leader=convergence.services),
 )
 

@@ -13,7 +13,6 @@ from covey.api.bodies import (
     JoinBody,
     JoinRequest,
     RecoverRequest,
-    UnlockBody,
 )
 from covey.api.call import Call, ManagerCall, version_of
 from covey.api.http import Query, Response
@@ -116,14 +115,3 @@ def _relocked(cluster: Cluster, call: ManagerCall) -> Cluster:
     if rotate and not cluster.spec.auto_lock:
         raise FailedPrecondition("cannot rotate the unlock key because autolock is not turned on")
     return with_unlock_key(cluster, Secret(call.clock.secret(unlocking.KEY_BYTES)), rotate=rotate)
-
-
-async def unlock_key(call: ManagerCall) -> Response:
-    key = call.view.cluster.unlock_key
-    return Response.json({"UnlockKey": unlocking.show(key) if key else ""})
-
-
-async def unlock(call: Call) -> Response:
-    body = decode.body_as(UnlockBody, call.request.body)
-    await call.node.unlock(unlocking.parse(body.unlock_key.reveal().decode()))
-    return Response(200)

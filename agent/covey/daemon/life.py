@@ -157,7 +157,10 @@ class Life:
                 await self._become(*loaded)
 
     async def unlock(self, unlock_key: Secret) -> None:
-        """Go on with the life that is on a locked disk; nothing changes if the key is not the right one."""
+        """Go on with the life that is on a locked disk; nothing changes if the key is not the right one.
+
+        Nobody waits for a leader here: it may take the next manager to be unlocked.
+        """
         async with self._changing:
             if self._locked is None and self._member is None:
                 raise errors.NotInCluster(f"{self._hostname} is not part of a cluster")
@@ -171,7 +174,6 @@ class Life:
                 raise
             self._locked = None
             log.info("this node is unlocked")
-        await self._settle()
 
     async def stop(self) -> None:
         """Stop the agent's parts; containers run on."""

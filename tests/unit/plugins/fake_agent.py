@@ -32,6 +32,7 @@ class FakeAgent:
         self.path = path
         self.calls = []
         self.status = {"State": "inactive", "NodeID": "", "ClusterID": "", "Role": "", "Leader": None, "Managers": []}
+        self.lock = ""
         self.services = {}
         self.secrets = {}
         self.configs = {}
@@ -103,6 +104,25 @@ class FakeAgent:
 
     def _swarm(self, body, query):
         return {"ID": CLUSTER, "Spec": {"Name": "default"}, "JoinTokens": {"Worker": "SWMTKN-1-w", "Manager": "SWMTKN-1-m"}}
+
+    def be_locked(self, key):
+        self.be_in_a_cluster()
+        self.lock = key
+        self.status.update(State="locked", Leader=None)
+
+    def _unlock(self, body, query):
+        if self.status["State"] != "locked":
+            raise Refusal(409, "swarm is not locked")
+        if body["UnlockKey"] != self.lock:
+            raise Refusal(401, "swarm could not be unlocked: invalid key provided")
+        self.be_in_a_cluster()
+
+    def _declare_lock(self, body, query):
+        wanted = (body.get("UnlockKey") or self.lock or "SWMKEY-1-made") if body["AutoLock"] else ""
+        changed = wanted != self.lock
+        if not body["DryRun"]:
+            self.lock = wanted
+        return {"Changed": changed, "AutoLock": body["AutoLock"], "UnlockKeyVersion": 1}
 
     def _request(self, body, query):
         return {"CSR": "-----BEGIN CERTIFICATE REQUEST-----\nA\n-----END CERTIFICATE REQUEST-----\n"}
@@ -198,6 +218,8 @@ ROUTES = [
     ("POST", "/swarm/join", FakeAgent._join),
     ("POST", "/swarm/leave", FakeAgent._leave),
     ("GET", "/swarm", FakeAgent._swarm),
+    ("POST", "/swarm/unlock", FakeAgent._unlock),
+    ("POST", "/covey/v1/cluster/lock", FakeAgent._declare_lock),
     ("POST", "/covey/v1/join/request", FakeAgent._request),
     ("POST", "/covey/v1/join/admit", FakeAgent._admit),
     ("POST", "/covey/v1/join/complete", FakeAgent._complete),

@@ -255,3 +255,50 @@ async def test_two_hosts_of_one_name_are_told_apart_by_id(swarm: Swarm):
     assert answer.status == 400
     assert "ambiguous" in answer.message
     assert (await declare_node(swarm.client, "n9", Availability="drain"))["Changed"] is True
+
+
+# -- the lock
+
+KEY, OTHER = "SWMKEY-1-" + "A" * 43, "SWMKEY-1-" + "B" * 42 + "A"
+
+
+async def lock(client: Client, **body):
+    answer = await client.post("/covey/v1/cluster/lock", body)
+    assert answer.status == 200, answer
+    return answer.json
+
+
+async def unlock_key(client: Client) -> str:
+    return (await client.get("/swarm/unlockkey")).json["UnlockKey"]
+
+
+async def test_a_cluster_is_locked_with_the_key_that_is_declared(client: Client):
+    first = await lock(client, AutoLock=True, UnlockKey=KEY)
+    assert first == {"Changed": True, "AutoLock": True, "UnlockKeyVersion": 1}
+    assert await unlock_key(client) == KEY
+    assert not (await lock(client, AutoLock=True, UnlockKey=KEY))["Changed"]
+    assert not (await lock(client, AutoLock=True))["Changed"]
+    assert (await lock(client, AutoLock=True, UnlockKey=OTHER))["UnlockKeyVersion"] == 2
+    assert await unlock_key(client) == OTHER
+    assert (await lock(client, AutoLock=False))["Changed"]
+    assert not (await lock(client, AutoLock=False))["Changed"]
+    assert await unlock_key(client) == ""
+
+
+async def test_without_a_key_the_managers_make_one(client: Client):
+    assert (await lock(client, AutoLock=True))["Changed"]
+    assert (await unlock_key(client)).startswith("SWMKEY-1-")
+
+
+async def test_a_dry_run_locks_nothing(client: Client):
+    assert (await lock(client, AutoLock=True, UnlockKey=KEY, DryRun=True))["Changed"]
+    assert await unlock_key(client) == ""
+    assert not (await lock(client, AutoLock=False, DryRun=True))["Changed"]
+
+
+@pytest.mark.parametrize("body", [{"AutoLock": True, "UnlockKey": "1234"}, {"AutoLock": False, "UnlockKey": KEY}])
+async def test_a_lock_that_cannot_be_is_refused_and_the_key_not_shown(client: Client, body):
+    answer = await client.post("/covey/v1/cluster/lock", body)
+    assert answer.status == 400
+    assert answer.message.startswith("UnlockKey: ")
+    assert body["UnlockKey"] not in answer.text

@@ -100,6 +100,46 @@ def test_a_node_that_does_not_come_in_in_time(agent, run):
     assert "it is pending" in result["msg"]
 
 
+def test_managers_are_locked_with_a_key_that_is_not_shown(agent, run):
+    first = run("cluster", autolock=True, unlock_key="SWMKEY-1-vault")
+    assert first["changed"]
+    assert agent.lock == "SWMKEY-1-vault"
+    assert "SWMKEY" not in str(first)
+    assert not run("cluster", autolock=True, unlock_key="SWMKEY-1-vault")["changed"]
+    assert not run("cluster", autolock=True)["changed"]
+    assert run("cluster", autolock=True, unlock_key="SWMKEY-1-newer")["changed"]
+    assert run("cluster", check=True, autolock=False)["changed"]
+    assert agent.lock == "SWMKEY-1-newer"
+    assert run("cluster", autolock=False, unlock_key="SWMKEY-1-newer")["changed"]
+    assert agent.sent("/covey/v1/cluster/lock") == {"AutoLock": False, "DryRun": False}
+
+
+def test_what_is_not_said_of_the_lock_leaves_it(agent, run):
+    agent.be_in_a_cluster()
+    run("cluster")
+    run("cluster", state="joined", admission={"ClusterID": CLUSTER}, autolock=True)
+    assert agent.writes() == []
+
+
+def test_a_locked_manager_is_unlocked_with_its_key(agent, run):
+    agent.be_locked("SWMKEY-1-right")
+    assert "unlock_key has to be" in run("cluster", state="unlocked")["msg"]
+    wrong = run("cluster", state="unlocked", unlock_key="SWMKEY-1-wrong")
+    assert wrong["failed"]
+    assert "invalid key provided" in wrong["msg"]
+    assert "SWMKEY" not in str(wrong)
+    assert run("cluster", check=True, state="unlocked", unlock_key="SWMKEY-1-right")["changed"]
+    assert agent.status["State"] == "locked"
+    assert run("cluster", state="unlocked", unlock_key="SWMKEY-1-right")["changed"]
+    assert not run("cluster", state="unlocked", unlock_key="SWMKEY-1-right")["changed"]
+
+
+def test_a_locked_manager_cannot_change_the_lock(agent, run):
+    agent.be_locked("SWMKEY-1-right")
+    assert "unlock it first" in run("cluster", autolock=False)["msg"]
+    assert agent.writes() == []
+
+
 def test_leaving(agent, run):
     agent.be_in_a_cluster("worker")
     assert run("cluster", state="absent")["changed"]
