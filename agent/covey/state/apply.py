@@ -6,6 +6,7 @@ Total and deterministic: no clock, no dice, no locale, and it never raises.  A b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,19 +56,20 @@ def apply(view: View, batch: Batch, index: int) -> tuple[View, Outcome]:
         for change in batch.changes:
             draft.change(change)
     except CoveyError as refusal:
-        return _remember(replace(view, index=index), batch, index, str(refusal)), Outcome(index, refusal)
-    after = replace(draft.view(), fence=max(view.fence, batch.fence))
-    return _remember(after, batch, index, ""), Outcome(index)
+        after = replace(view, index=index, requests=_remembered(view, batch, index, str(refusal)))
+        return after, Outcome(index, refusal)
+    requests, fence = _remembered(view, batch, index, ""), max(view.fence, batch.fence)
+    return draft.view(fence=fence, requests=requests), Outcome(index)
 
 
-def _remember(view: View, batch: Batch, index: int, error: str) -> View:
+def _remembered(view: View, batch: Batch, index: int, error: str) -> Mapping[str, tuple[int, str]]:
     if not batch.request_id:
-        return view
+        return view.requests
     requests = dict(view.requests)
     requests[batch.request_id] = (index, error)
     if len(requests) > REMEMBERED_REQUESTS:
         del requests[next(iter(requests))]
-    return replace(view, requests=requests)
+    return requests
 
 
 class Draft:
@@ -78,8 +80,9 @@ class Draft:
         self._fields: dict[str, Any] = {}
         self._owned: set[tuple[str, str]] = set()
 
-    def view(self) -> View:
-        return replace(self._view, index=self._index, **self._fields)
+    def view(self, **others: Any) -> View:
+        """The view after the changes; ``others`` are fields that no change writes."""
+        return replace(self._view, index=self._index, **self._fields, **others)
 
     def change(self, change: Change) -> None:
         match change:

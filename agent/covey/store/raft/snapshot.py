@@ -27,6 +27,8 @@ _MAGIC = b"CVYSNP\x00\x02"
 _LENGTH = struct.Struct("<I")
 _LAST = 1 << 31
 _FRAME_BYTES = 256 << 10
+#: So much is written at most before it is synced: a large file that is synced at once holds up the journal's syncs.
+_UNSYNCED_BYTES = 4 << 20
 _VERSION = 1
 
 
@@ -85,7 +87,7 @@ class Writer:
 
     def __init__(self, path: Path, keys: DataKeys, files: Files, entropy: Entropy) -> None:
         self.path, self._files = path, files
-        self._number = 0
+        self._number = self._unsynced = 0
         self._held: bytes | None = None
         # The file is there before its key is chosen: so ``in_use`` knows of every key that a file will need.
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -125,6 +127,10 @@ class Writer:
         sealed = self._sealer.seal(self._number, frame, b"last" if last else b"more")
         self._number += 1
         self._files.write(self._fd, _LENGTH.pack(len(sealed) | (_LAST if last else 0)) + sealed)
+        self._unsynced += len(sealed)
+        if self._unsynced > _UNSYNCED_BYTES:
+            self._files.sync(self._fd)
+            self._unsynced = 0
 
 
 def read(path: Path, keys: DataKeys) -> Iterator[bytes]:
