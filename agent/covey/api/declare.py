@@ -7,6 +7,7 @@ counts forced updates and says nothing about what should run: omitted, it stays.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import msgspec
@@ -89,8 +90,13 @@ async def _dependencies(call: ManagerCall, family: Family) -> Response:
 async def nodes(call: ManagerCall) -> Response:
     body = decode.body_as(DeclareNode, call.request.body)
     reference = call.args["id"]
-    decide = remove_node if body.state is Presence.ABSENT else put_node
-    return await call.retried(lambda this: _carry_out(this, decide(this.view, reference, body), body.dry_run))
+
+    def decide(this: ManagerCall) -> Decision:
+        if body.state is Presence.ABSENT:
+            return remove_node(this.view, reference, body)
+        return put_node(this.view, reference, body, this.store.reachable())
+
+    return await call.retried(lambda this: _carry_out(this, decide(this), body.dry_run))
 
 
 async def admit(call: ManagerCall) -> Response:
@@ -200,8 +206,8 @@ def _shown_dependency(thing: Dependency) -> Json:
 # -- nodes
 
 
-def put_node(view: View, reference: str, wish: DeclareNode) -> Decision:
-    """That node with what is declared of it; the rest as it is."""
+def put_node(view: View, reference: str, wish: DeclareNode, reachable: Collection[str]) -> Decision:
+    """That node with what is declared of it; the rest as it is.  ``reachable``: the managers that answer."""
     node: Node = view.find("node", reference)
     spec = NodeSpec(
         name=node.spec.name,
@@ -212,7 +218,7 @@ def put_node(view: View, reference: str, wish: DeclareNode) -> Decision:
     before, after = _shown(node.spec), _shown(spec)
     if before == after:
         return Decision("none", node, (), before, after)
-    rules.check_node_update(view, node, spec)
+    rules.check_node_update(view, node, spec, reachable)
     return Decision("update", node, (Update(msgspec.structs.replace(node, spec=spec)),), before, after)
 
 

@@ -8,27 +8,33 @@ import msgspec
 from covey.api import decode, filters, render, rules
 from covey.api.call import ManagerCall, version_of
 from covey.api.http import Response
+from covey.api.specs import Json
 from covey.model.changes import Delete, Update
 from covey.model.errors import InvalidArgument
+from covey.model.objects import Node
 from covey.model.spec import NodeSpec
 
 
 async def list_(call: ManagerCall) -> Response:
     wanted = filters.parse(call.request.query.get("filters"), filters.NODE_FILTERS)
-    leader = call.store.leadership().leader
-    return Response.json([render.node(node, call.view, leader) for node in filters.nodes(call.view, wanted)])
+    return Response.json([_shown(call, node) for node in filters.nodes(call.view, wanted)])
 
 
 async def inspect(call: ManagerCall) -> Response:
     node = call.view.find("node", call.args["id"])
-    return Response.json(render.node(node, call.view, call.store.leadership().leader))
+    return Response.json(_shown(call, node))
+
+
+def _shown(call: ManagerCall, node: Node) -> Json:
+    now = call.store.leadership()
+    return render.node(node, call.view, now.leader, call.store.reachable() if now.leading else None)
 
 
 async def update(call: ManagerCall) -> Response:
     version = version_of(call.request, "node")
     spec = _whole_spec(decode.parse(call.request.body, "NodeSpec"))
     node = call.view.find("node", call.args["id"])
-    rules.check_node_update(call.view, node, spec)
+    rules.check_node_update(call.view, node, spec, call.store.reachable())
     await call.propose(Update(msgspec.structs.replace(node, version=version, spec=spec)))
     return Response(200)
 

@@ -7,7 +7,7 @@ Never in it: who may see what; a join token is shown by ``cluster_with_tokens`` 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,6 @@ from covey.model.objects import (
     Cluster,
     Dependency,
     Node,
-    NodeState,
     Object,
     Service,
     StoredConfig,
@@ -36,7 +35,7 @@ from covey.state.view import View
 
 #: Of the overlay network, which takes them from here when it is built.
 ADDRESSES = {"DefaultAddrPool": ["10.0.0.0/8"], "SubnetSize": 24, "DataPathPort": 4789}
-REACHABLE, UNREACHABLE = "reachable", "unreachable"
+REACHABLE, UNREACHABLE, UNKNOWN = "reachable", "unreachable", "unknown"
 
 
 def meta(thing: Object) -> Json:
@@ -120,8 +119,8 @@ def swarm_header(report: NodeReport, manages: bool) -> str:
 # -- nodes
 
 
-def node(thing: Node, view: View, leader: str | None) -> Json:
-    """A node; ``leader`` is the id of the one that leads."""
+def node(thing: Node, view: View, leader: str | None, reachable: Collection[str] | None) -> Json:
+    """A node; ``leader`` is the id of the one that leads, ``reachable`` who answers it, None if that is not known."""
     role = {"Role": str(thing.spec.role), "Availability": str(thing.spec.availability)}
     shown: Json = {
         **meta(thing),
@@ -134,13 +133,19 @@ def node(thing: Node, view: View, leader: str | None) -> Json:
     }
     if thing.manager_address:
         leads = given(Leader=thing.id == leader)
-        shown["ManagerStatus"] = {**leads, "Reachability": reachability(thing), "Addr": thing.manager_address}
+        shown["ManagerStatus"] = {
+            **leads,
+            "Reachability": reachability(thing, reachable),
+            "Addr": thing.manager_address,
+        }
     return shown
 
 
-def reachability(thing: Node) -> str:
-    """Whether a manager is heard of."""
-    return REACHABLE if thing.status.state is NodeState.READY else UNREACHABLE
+def reachability(thing: Node, reachable: Collection[str] | None) -> str:
+    """Whether a manager's store answers the leader's."""
+    if reachable is None:
+        return UNKNOWN
+    return REACHABLE if thing.id in reachable else UNREACHABLE
 
 
 def _description(thing: Node, view: View) -> Json:

@@ -6,9 +6,10 @@ What a service must satisfy stands in ``plan.rules``.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
-from covey.api.render import REACHABLE, reachability
 from covey.model.errors import FailedPrecondition, InvalidArgument
 from covey.model.objects import Node, NodeState
 from covey.model.spec import ClusterSpec, NodeSpec, Role
@@ -19,8 +20,11 @@ LEAST_HEARTBEAT = 100 * MILLISECOND
 LEAST_EXPIRY = HOUR
 
 
-def check_node_update(view: View, node: Node, spec: NodeSpec) -> None:
-    """FailedPrecondition when the node cannot become what ``spec`` says without the cluster losing its managers."""
+def check_node_update(view: View, node: Node, spec: NodeSpec, reachable: Collection[str]) -> None:
+    """FailedPrecondition when the node cannot become what ``spec`` says without the cluster losing its managers.
+
+    ``reachable``: the managers whose stores answer the leader's.
+    """
     if node.spec.role is not Role.MANAGER or spec.role is Role.MANAGER:
         return
     others = [other for other in view.nodes.values() if other.spec.role is Role.MANAGER and other.id != node.id]
@@ -29,11 +33,12 @@ def check_node_update(view: View, node: Node, spec: NodeSpec) -> None:
             f"attempting to demote the last manager of the swarm: {_name(node)} is the only one, promote another first"
         )
     voters = [other for other in view.nodes.values() if other.manager_address and other.id != node.id]
-    alive = sum(reachability(other) == REACHABLE for other in voters)
-    if node.manager_address and alive < len(voters) // 2 + 1:
+    silent = sorted(_name(other) for other in voters if other.id not in reachable)
+    if node.manager_address and len(voters) - len(silent) < len(voters) // 2 + 1:
         raise FailedPrecondition(
             "can't remove member from the raft: this would result in a loss of quorum: without "
-            f"{_name(node)} only {alive} of {len(voters)} managers would answer; bring the others back first"
+            f"{_name(node)} only {len(voters) - len(silent)} of {len(voters)} managers would answer "
+            f"(silent: {', '.join(silent)}); bring the others back first"
         )
 
 

@@ -58,7 +58,7 @@ class RaftJoinCall(Wire, kw_only=True):
 
 
 class RaftMembers(Wire, kw_only=True):
-    """The voters by node id, and their Raft addresses; ``epoch`` is that of the cluster."""
+    """The voters by Raft id, and their addresses; ``epoch`` is that of the cluster."""
 
     members: dict[str, str]
     epoch: int = 0

@@ -31,6 +31,16 @@ def advertise_address(wanted: str) -> str:
     raise InvalidArgument("this host has no default route: say which address others reach it by", "AdvertiseAddr")
 
 
+def is_here(address: str) -> bool:
+    """Whether this host has the address."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+        return True
+
+
 def split(address: str) -> tuple[str, int]:
     """Host and port of ``HOST:PORT``, ``[HOST]:PORT``."""
     host, _, port = address.rpartition(":")

@@ -12,6 +12,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 import covey
 from covey.api.bodies import CompleteRequest, InitRequest, JoinRequest, RecoverRequest, RestoreRequest
 from covey.api.ports import LocalState, Managing, NodeReport
@@ -66,6 +68,9 @@ class Member(Protocol):
 
     async def start(self) -> None: ...
     async def wait_settled(self) -> None: ...
+    async def give_up_vote(self) -> None:
+        """Have the other managers, if there are any, do without this one; returns soon, whatever came of it."""
+
     async def stop(self) -> None:
         """Stop the agent's parts; containers run on."""
 
@@ -154,7 +159,8 @@ class Life:
                 log.warning("%s Until then this node is no manager and starts no container", locked)
                 return
             if loaded is not None:
-                await self._become(*loaded)
+                who, settings = loaded
+                await self._become(who, self._at_home(settings))
 
     async def unlock(self, unlock_key: Secret) -> None:
         """Go on with the life that is on a locked disk; nothing changes if the key is not the right one.
@@ -275,6 +281,8 @@ class Life:
                 raise errors.FailedPrecondition(
                     f"{self._hostname} is a manager: demote it first, so that its vote is not missed, or force it to go"
                 )
+            if member is not None and who.role is Role.MANAGER:
+                await member.give_up_vote()
             await self._stop_member()
             await self._clear(who.node_id, who.cluster_id)
             self._locked = None
@@ -356,6 +364,18 @@ class Life:
         old = self._settings
         advertise = addresses.advertise_address(request.advertise_addr) if request.advertise_addr else old.advertise
         return Settings(advertise=advertise, listen=request.listen_addr or old.listen)
+
+    def _at_home(self, settings: Settings) -> Settings:
+        """The settings with the address that the configuration names, once the one of old is no longer this host's."""
+        wanted = self._config.advertise_addr
+        if not wanted or addresses.is_here(settings.advertise):
+            return settings
+        moved = msgspec.structs.replace(settings, advertise=addresses.advertise_address(wanted))
+        if moved == settings:
+            return settings
+        log.info("this node's address is %s now, no longer %s", moved.advertise, settings.advertise)
+        self._places.save_settings(moved)
+        return moved
 
     async def _accept(self, admission: Admission, key: Secret, settings: Settings) -> None:
         who = _identity(admission, key)

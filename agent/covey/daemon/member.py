@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -25,7 +26,7 @@ from covey.manager.manager import Manager
 from covey.manager.server import ClusterServer, Services
 from covey.model.admission import Admission, ManagerInfo
 from covey.model.clock import Clock
-from covey.model.errors import CoveyError, Superseded
+from covey.model.errors import CoveyError, NotLeader, Superseded
 from covey.model.session import ManagerAddress
 from covey.model.spec import Role
 from covey.network.kernel import IpTables, KernelRefused
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between tries to get this manager's vote.
 RETRY = 1.0
+#: Seconds that the others are given to let a manager go that leaves without being demoted first.
+FAREWELL = 10.0
 #: Seconds between looks at whether the node is settled.
 LOOK = 0.05
 
@@ -108,7 +111,7 @@ class Member:
     @property
     def settled(self) -> bool:
         """A manager has taken this node up, and if it is a manager itself, it has its vote."""
-        voting = self.who.role is Role.WORKER or (self._store is not None and self.who.node_id in self._store.members())
+        voting = self.who.role is Role.WORKER or (self._store is not None and self._store.votes)
         return voting and bool(self._worker.standing.session_id)
 
     @property
@@ -125,6 +128,21 @@ class Member:
         """Return once ``settled``."""
         while not self.settled:  # noqa: ASYNC110 - of two rooms that know nothing of each other's events
             await asyncio.sleep(LOOK)
+
+    async def give_up_vote(self) -> None:
+        """Have the others do without this manager, as far as they can: it leaves whether they do or not."""
+        store, manager = self._store, self._manager
+        if store is None or manager is None or len(store.members()) < 2:
+            return
+        others = [m.addr for m in self.managers() if m.node_id != self.who.node_id]
+        try:
+            async with asyncio.timeout(FAREWELL):
+                if store.leadership().leading:
+                    with contextlib.suppress(NotLeader):
+                        await manager.membership.leave(self.who.node_id)
+                await try_each(others, self._client.raft_leave)
+        except (CoveyError, TimeoutError) as error:
+            log.warning("this manager leaves, but the others still count on its vote: %s", error or "no answer in time")
 
     # -- its certificate
 
@@ -199,15 +217,27 @@ class Member:
         )
 
     async def _get_vote(self, store: RaftStore) -> None:
-        """A manager that was let in asks until it is one of the voters."""
-        mine = addresses.raft_address(self._settings.advertise, self._config.raft_listen_addr)
-        while self.who.node_id not in store.members():
-            known = [m.addr for m in self.managers() if m.node_id != self.who.node_id]
-            try:
-                await try_each(known, lambda address: self._client.raft_join(address, self._own_address, mine))
-            except CoveyError as error:
-                log.warning("no vote yet for this manager: %s", error)
+        """A manager that was let in asks until it is one of the voters, and the others know where it answers."""
+        while not store.votes or self._known_at(store) != self._own_address:
+            if not store.votes or self._known_at(store) is not None:
+                await self._ask_for_vote(store)
             await asyncio.sleep(RETRY)
+
+    async def _ask_for_vote(self, store: RaftStore) -> None:
+        mine = addresses.raft_address(self._settings.advertise, self._config.raft_listen_addr)
+        known = [m.addr for m in self.managers() if m.node_id != self.who.node_id]
+        try:
+            if self._manager is not None and store.leadership().leading:
+                await self._manager.membership.join(self.who.node_id, mine, self._own_address)
+            else:
+                await try_each(known, lambda address: self._client.raft_join(address, self._own_address, mine))
+        except CoveyError as error:
+            log.warning("no vote yet for this manager, or its address is not known yet: %s", error)
+
+    def _known_at(self, store: RaftStore) -> str | None:
+        """Where the others look for this manager, None until the state is here that says so."""
+        node = store.view().nodes.get(self.who.node_id)
+        return None if node is None else node.manager_address
 
     async def _hint(self, store: RaftStore) -> None:
         """Tell the worker when another manager leads, sooner than it would notice by itself."""

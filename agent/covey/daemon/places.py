@@ -151,6 +151,10 @@ class Places:
         write_durably(self.forming / "settings.json", msgspec.json.encode(settings))
         write_durably(self.forming / "managers.json", msgspec.json.encode(managers))
 
+    def save_settings(self, settings: Settings) -> None:
+        """Replace the settings of the cluster directory."""
+        write_durably(self.cluster / "settings.json", msgspec.json.encode(settings))
+
     def first_managers(self) -> tuple[ManagerInfo, ...]:
         """The managers that were named when this node joined."""
         return read(self.cluster / "managers.json", tuple[ManagerInfo, ...])

@@ -35,7 +35,7 @@ class Membership:
         self._store, self._clock = store, clock
 
     async def join(self, node_id: str, raft_address: str, manager_address: str) -> Mapping[str, str]:
-        """Give that manager its vote; the members and their Raft addresses afterwards.
+        """Give that manager its vote; the voters' Raft ids and addresses afterwards.
 
         ``manager_address`` is where its cluster server answers.  A repeat changes nothing.
         """
@@ -44,7 +44,7 @@ class Membership:
             raise Forbidden(f"node {node_id} is not to be a manager: promote it first")
         await self._store.add_member(node_id, raft_address, CHANGE_TIMEOUT)
         await self._write(node_id, manager_address)
-        return self._store.members()
+        return self._store.voters()
 
     async def leave(self, node_id: str) -> None:
         """Take the vote of that manager away."""

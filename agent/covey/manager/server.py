@@ -310,7 +310,7 @@ class ClusterServer:
     async def raft_members(self, _request: web.Request, _caller: Caller, _body: bytes) -> web.StreamResponse:
         """Who votes, for a manager that is about to ask for its vote."""
         store = self._of.store
-        return _json(wire.RaftMembers(members=dict(store.members()), epoch=epoch_of(store.view())))
+        return _json(wire.RaftMembers(members=dict(store.voters()), epoch=epoch_of(store.view())))
 
     async def raft_join(self, _request: web.Request, caller: Caller, body: bytes) -> web.StreamResponse:
         """Give the caller its vote."""

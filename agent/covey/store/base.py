@@ -105,4 +105,10 @@ class Store(Protocol):
         """
 
     def members(self) -> Mapping[str, str]:
-        """The voters and their Raft addresses (host:port)."""
+        """The nodes that vote and their Raft addresses (host:port)."""
+
+    def voters(self) -> Mapping[str, str]:
+        """The same by Raft id, which is another one each time a node becomes a manager; for who is to join them."""
+
+    def reachable(self) -> frozenset[str]:
+        """The nodes among the members that answer this leader now, itself included; of a follower none."""

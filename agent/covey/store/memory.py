@@ -18,13 +18,14 @@ from covey.store.base import Leadership, Notifier, Waiter
 
 
 class MemoryStore:
-    """The state in memory.  ``depose`` and ``elect`` play the part of an election."""
+    """The state in memory.  ``depose`` and ``elect`` play the part of an election, ``silence`` that of a lost link."""
 
     def __init__(self, node_id: str = "memory", address: str = "memory:2378", view: View | None = None) -> None:
         self._node_id = node_id
         self._view = view or View()
         self._index = self._view.index
         self._members = {node_id: address}
+        self._silent: set[str] = set()
         self._leadership = Leadership()
         self._notifier = Notifier()
         self.elect()
@@ -55,6 +56,19 @@ class MemoryStore:
     def members(self) -> Mapping[str, str]:
         """The voters and their addresses."""
         return dict(self._members)
+
+    def voters(self) -> Mapping[str, str]:
+        """The same: nobody here comes twice."""
+        return self.members()
+
+    def reachable(self) -> frozenset[str]:
+        """All but those that were silenced."""
+        return frozenset(self._members.keys() - self._silent) if self._leadership.leading else frozenset()
+
+    def silence(self, node_id: str) -> None:
+        """Have that member not answer any more."""
+        self._silent.add(node_id)
+        self._notifier.notify()
 
     def trouble(self) -> str:
         """Never any."""

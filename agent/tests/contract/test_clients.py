@@ -262,6 +262,7 @@ async def swarm() -> Swarm:
             node(id_, role="manager", address=f"10.0.0.{id_[1:]}", manager_address=f"10.0.0.{id_[1:]}:2377"),
             NodeSpec(role=Role.MANAGER),
         )
+        await found.store.add_member(id_, f"10.0.0.{id_[1:]}:2378", 1.0)
     hidden, plain = DependencySpec(name="sec0"), DependencySpec(name="cfg0")
     found.world.commit(
         Create(StoredSecret(id="idofsec0", spec=hidden, data=Secret(b"x"))),

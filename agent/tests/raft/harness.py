@@ -157,7 +157,7 @@ class Cluster:
         """Add a manager."""
         member = self.member(node_id)
         leader = await self.leader()
-        prepare_join(member.directory, node_id, leader.store.members())
+        prepare_join(member.directory, node_id, leader.store.voters())
         await member.start()
         await leader.store.add_member(node_id, member.address, 10)
         return member

@@ -193,6 +193,10 @@ class Simulation:
         return change.apply(configuration) == configuration and change.apply(applied) == applied
 
     def _press(self, leader, change):
+        if change.add and change.node_id not in leader.core.configuration:
+            leader.guarded(lambda: leader.core.teach(change.node_id, change.address))
+            if leader.driver is None or leader.core.holds(change.node_id) < leader.core.raftCommitIndex:
+                return
         if leader.node_id == change.node_id and not change.add:
             leader.guarded(leader.core.transferLeadership)
         else:

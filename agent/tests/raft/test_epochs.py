@@ -91,7 +91,7 @@ async def test_a_new_manager_joins_the_new_epoch(cluster, survivor):
     await survivor.start()
     leader = await cluster.leader()
     fresh = cluster.member("node-d")
-    prepare_join(fresh.directory, "node-d", leader.store.members(), EPOCH)
+    prepare_join(fresh.directory, "node-d", leader.store.voters(), EPOCH)
     await fresh.start()
     await leader.store.add_member("node-d", fresh.address, 10)
     await cluster.holds(fresh, ["w0", "w4"])

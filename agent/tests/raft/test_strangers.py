@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import ssl
 
 import pytest
@@ -24,8 +25,12 @@ async def speak(member, context, data):
         await asyncio.gather(writer.wait_closed(), return_exceptions=True)
 
 
-HELLO = encode(Hello("127.0.0.1:1", b"stranger"))
-ATTACK = HELLO + encode(RequestVote(1000, 1 << 40, 1000))
+def hello(raft_id):
+    return encode(Hello("127.0.0.1:1", b"stranger", 0, raft_id))
+
+
+def attack(raft_id):
+    return hello(raft_id) + encode(RequestVote(1000, 1 << 40, 1000))
 
 
 @pytest.fixture
@@ -35,27 +40,43 @@ async def member(calm):
 
 
 @pytest.fixture
+def voter(calm, member):
+    """The Raft id of the other one."""
+    return calm.members["node-b"].store.raft_id
+
+
+@pytest.fixture
 def unharmed(cluster, member):
     """Checks that nothing said before had any effect."""
+    count = itertools.count()
 
     async def check():
         assert (await cluster.leader()).store.leadership().term < 1000
-        await cluster.write("still-works")
+        await cluster.write(f"still-works-{next(count)}")
 
     return check
 
 
-async def test_a_member_is_greeted(cluster, member, unharmed):
+async def test_a_member_is_greeted(cluster, member, voter, unharmed):
     context = cluster.authority.contexts("node-b").client()
-    (greeting,) = Frames().feed(await speak(member, context, HELLO))
+    (greeting,) = Frames().feed(await speak(member, context, hello(voter)))
     assert isinstance(greeting, Hello)
+    assert greeting.raft_id == member.store.raft_id
     await unharmed()
+
+
+async def test_a_member_that_gives_itself_out_as_another_is_cut_off(cluster, member, unharmed):
+    """The certificate is of node-b; it claims the Raft id of node-a, one of its own that is gone, and none."""
+    context = cluster.authority.contexts("node-b").client()
+    for raft_id in (member.store.raft_id, "node-b.0123456789abcdef", ""):
+        await speak(member, context, attack(raft_id))
+        await unharmed()
 
 
 async def refused(member, context):
     before = member.store._engine._network.refusals
     with contextlib.suppress(ConnectionError, ssl.SSLError):
-        assert await speak(member, context, ATTACK) == b""
+        assert await speak(member, context, attack("node-b")) == b""
     await eventually(lambda: member.store._engine._network.refusals > before)
 
 
@@ -117,7 +138,7 @@ async def test_one_who_dials_the_wrong_node_hangs_up(calm):
     other = calm.member("node-c")
     from covey.store.raft import prepare_join
 
-    prepare_join(other.directory, "node-c", founder.store.members())
+    prepare_join(other.directory, "node-c", founder.store.voters())
     await other.start()
     with pytest.raises(Exception, match="is node node-c, not node-b"):
         await founder.store.add_member("node-b", other.address, 5)

@@ -21,10 +21,10 @@ from pysyncobj.node import Node
 from pysyncobj.syncobj import VERSION
 
 from covey.store.raft.compaction import Compaction, Policy
-from covey.store.raft.election import Electing
+from covey.store.raft.group import INTEREST, Group
 from covey.store.raft.log import Log
 from covey.store.raft.machine import Machine
-from covey.store.raft.membership import REGULAR, Change, decode_change, members_after
+from covey.store.raft.membership import REGULAR, decode_change, members_after
 from covey.store.raft.outbox import Network, Outbox
 from covey.store.raft.prevote import Canvass
 from covey.store.raft.shim import Follower, Progress, on_append, on_chunk
@@ -38,6 +38,7 @@ from covey.store.raft.wire import (
     Append,
     Beat,
     Chunk,
+    Removed,
 )
 
 if VERSION != "0.3.17":
@@ -70,7 +71,7 @@ class _NoPoller:
         """Nothing."""
 
 
-class Core(Electing):
+class Core(Group):
     """One member's Raft."""
 
     def __init__(  # noqa: PLR0913 - the parts of a core are these
@@ -96,14 +97,15 @@ class Core(Electing):
         self.progress: dict[str, Progress] = {}
         self.acknowledged: dict[str, int] = {}
         self.proposals: list[Proposal] = []
-        self.canvass, self.guests = Canvass(), set()
-        self._heard_at, self.stalled = 0.0, False
+        self.canvass, self._heard_at, self.stalled = Canvass(), 0.0, False
         self._peers = dict(peers)
         mark = snapshots.mark
         self.applied_members: dict[str, str] = dict(mark.members) if mark else {}
         beyond = log[max(0, (mark.index if mark else 0) + 1 - log.first) :]
         self.configuration = members_after(self.applied_members, beyond)
-        self._changed_at = 0
+        self._changed_at, self.dismissed, self.paused = 0, False, False
+        self._admitted: set[str] = set()
+        self._leaving, self._learners, self._guests = {}, {}, {}
         super().__init__(me, [], configuration(timings), nodeClass=Node, transport=self.outbox)
         self._adopt(mark)
 
@@ -122,23 +124,10 @@ class Core(Electing):
     # -- asking
 
     @property
-    def settled(self) -> bool:
-        """Whether this node leads and has applied the first entry of its term: it has seen all there is."""
-        noop = self._SyncObj__noopIDx
-        return self._isLeader() and noop is not None and self.raftLastApplied >= noop
-
-    @property
     def leader(self) -> str | None:
         """The leader's id, as far as known."""
         node = self._SyncObj__raftLeader
         return node.id if node is not None else None
-
-    def reachable(self) -> frozenset[str]:
-        """The members that answered this leader lately, itself included."""
-        horizon = library.monotonicTime() - self.conf.leaderFallbackTimeout
-        heard = self._SyncObj__lastResponseTime
-        alive = {n.id for n in self.otherNodes if self.isNodeConnected(n) and heard.get(n, 0.0) > horizon}
-        return frozenset(alive | {self.selfNode.id})
 
     def confirmed(self, seq: int) -> bool:
         """Whether a majority has answered a message numbered ``seq`` or later in this term."""
@@ -172,6 +161,8 @@ class Core(Electing):
                 self._deliver(node, Beat(message.term, min(message.commit, self.raftCommitIndex), message.seq))
             case Ack():
                 self._receive_ack(node, message)
+            case Removed():
+                self._go(message.index)
             case _:
                 self._campaign(node, message)
 
@@ -229,16 +220,15 @@ class Core(Electing):
         self.abandon_waiting()
         self.applied_members = dict(mark.members)
         self.configuration = dict(mark.members)
+        self._leaving.clear()
+        self._guests.clear()
         self._reconfigure()
-        for node_id in self.guests - self.configuration.keys():
-            self.network.expel(node_id)
-        self.guests.clear()
 
     def _receive_ack(self, node: Node, ack: Ack) -> None:
         progress = self.progress.setdefault(node.id, Progress())
-        if node not in self._SyncObj__otherNodes or not self._isLeader():
+        if node not in self._SyncObj__raftMatchIndex or not self._isLeader():
             return
-        if ack.term > self.raftCurrentTerm:
+        if ack.term > self.raftCurrentTerm and node in self.otherNodes:
             self._catch_up(ack.term)
             return
         if not progress.accepts(ack, self.raftCurrentTerm, self.outbox.seq):
@@ -255,7 +245,7 @@ class Core(Electing):
 
     def replicate(self, *, beat: bool) -> None:
         """Send every connected follower what it lacks; with ``beat`` also those that lack nothing."""
-        for node in sorted(self.otherNodes, key=lambda node: node.id):
+        for node in self.followers():
             if not self.isNodeConnected(node):
                 self.outgoing.pop(node, None)
             elif self._SyncObj__raftNextIndex[node] > self.log.first:
@@ -310,44 +300,11 @@ class Core(Electing):
                 reply(None, UNKNOWN)
         waiting.clear()
 
-    # -- membership
-
-    def _reconfigure(self) -> None:
-        """Make pysyncobj and the network follow ``configuration``; until we are in it, also the peers we were given."""
-        members = dict(self.configuration)
-        if self.selfNode.id not in members:
-            members = self._peers | members
-        members.pop(self.selfNode.id, None)
-        self._SyncObj__updateClusterConfiguration([Node(node_id) for node_id in members])
-        now = library.monotonicTime()
-        for node_id, address in members.items():
-            self._SyncObj__lastResponseTime.setdefault(Node(node_id), now)
-            self.network.admit(node_id, address)
-
-    def _SyncObj__parseChangeClusterRequest(self, command: bytes) -> Change | None:
-        return decode_change(command)
-
-    def _SyncObj__changeCluster(self, change: Change) -> bool:
-        """A leader's own change: one at a time, and only once it knows all earlier ones."""
-        if not self.settled or self.raftLastApplied < self._changed_at:
-            return False
-        if not self._SyncObj__doChangeCluster(change):
-            return False
-        self._changed_at = self.log.last + 1
-        return True
-
-    def _SyncObj__doChangeCluster(self, change: Change, reverse: bool = False) -> bool:
-        after = change.apply(self.configuration, reverse=reverse)
-        if after == self.configuration:
-            return False
-        self.configuration = after
-        self._reconfigure()
-        return True
-
     # -- what pysyncobj calls instead of its own
 
     def _SyncObj__onBecomeLeader(self) -> None:
         self.progress.clear()
+        self.forget_learners()
         self.acknowledged.clear()
         self.outgoing.clear()
         super()._SyncObj__onBecomeLeader()
@@ -355,6 +312,7 @@ class Core(Electing):
 
     def _SyncObj__sendAppendEntries(self) -> None:
         self._SyncObj__newAppendEntriesTime = library.monotonicTime() + self.conf.appendEntriesPeriod
+        self.forget_learners(older_than=INTEREST)
         self.replicate(beat=True)
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> Any:
@@ -363,7 +321,7 @@ class Core(Electing):
             return self.machine.apply(index, command[1:])
         change = decode_change(command)
         if change is not None:
-            self.applied_members = change.apply(self.applied_members)
+            self._applied(change, index)
         return index
 
     def _SyncObj__tryLogCompaction(self) -> None:
@@ -373,7 +331,12 @@ class Core(Electing):
         raise AssertionError("snapshots do not pass through pysyncobj")
 
     def _checkCommandsToApply(self) -> None:
-        """Append what was proposed since the last tick; the caller makes it durable and sends it."""
+        """Append what was proposed since the last tick; the caller makes it durable and sends it.
+
+        While ``paused`` it waits: for another leader, or for the pause to end.
+        """
+        if self.paused and self._isLeader():
+            return
         proposals, self.proposals = self.proposals, []
         for proposal in proposals:
             if not self._isLeader() or proposal.fence not in (0, self.raftCurrentTerm):

@@ -40,13 +40,14 @@ class Disk:
     def __init__(
         self,
         directory: Path,
-        node_id: str,
+        raft_id: str,
         files: Files | None = None,
         entropy: Entropy = os.urandom,
         segment_bytes: int = SEGMENT_BYTES,
         unlock_key: Secret | None = None,
     ) -> None:
-        self.directory, self._node_id, self._unlock_key = directory, node_id, unlock_key
+        """``raft_id``: whose directory it shall be; to open one that is there, the node id will do."""
+        self.directory, self._raft_id, self._unlock_key = directory, raft_id, unlock_key
         self._files, self._entropy, self._segment_bytes = files or RealFiles(), entropy, segment_bytes
         self._keys = KeyRing(directory, self._files, entropy)
         self._lock = -1
@@ -83,7 +84,7 @@ class Disk:
         keys = self._keys.keys
         self._hard = HardState(hard, keys, self._files, self._entropy)
         self._journal = Journal(self.directory, keys, self._files, self._entropy, self._segment_bytes)
-        self.log = Log(self._journal, self._hard, self._node_id, self._retire_keys)
+        self.log = Log(self._journal, self._hard, self._raft_id, self._retire_keys)
         self.snapshots = Snapshots(self.directory, keys, self._files, self._entropy)
         if not segments and not snapshot.exists() and self._hard.untouched():
             self.log.create(initial or [])

@@ -20,7 +20,7 @@ import pysyncobj.syncobj as library
 from covey.model.errors import CoveyError, FailedPrecondition, NotLeader, Unavailable
 from covey.store.raft.core import DENIED, NOT_LEADER, REPLACED, SUCCESS, Core, Proposal
 from covey.store.raft.fulldisk import FullDisk, out_of_room
-from covey.store.raft.membership import REGULAR, Change, encode_change
+from covey.store.raft.membership import REGULAR, Change, encode_change, node_of
 from covey.store.raft.wire import AnyMessage
 
 _log = logging.getLogger(__name__)
@@ -84,6 +84,11 @@ class Driver:
     @property
     def trouble(self) -> str:
         """Why this member takes no part, for a person; empty if it does."""
+        if self.core.dismissed:
+            return (
+                "this node's vote was taken away: it is no manager of its cluster any more; if it does not become a "
+                "worker by itself it was removed, and has to leave (docker swarm leave --force) before it can join anew"
+            )
         if self._full.since is None:
             return ""
         return (
@@ -95,7 +100,7 @@ class Driver:
         """A write found no room: hold everything until there is some.  Any other error is raised again."""
         if not out_of_room(error):
             raise error
-        told = bool(self.trouble)
+        told = self._full.since is not None
         self._full.begin(library.monotonicTime())
         if not told:
             _log.error("%s (%s)", self.trouble, error)
@@ -145,7 +150,7 @@ class Driver:
         leader = self.core.leader
         if leader is None and self.trouble:
             return Unavailable(f"{self.trouble}. Nothing was changed")
-        return NotLeader(None if leader == self.core.selfNode.id else leader)
+        return NotLeader(None if leader is None or leader == self.core.selfNode.id else node_of(leader))
 
     def abandon(self, error: Exception) -> None:
         """Answer everybody who still waits."""
@@ -179,6 +184,7 @@ class Driver:
         leads = self.core._isLeader()
         if self._led and not leads:
             self.core.abandon_waiting()
+            self.core.forget_learners()
         self._led = leads
 
     def _number_barriers(self) -> bool:

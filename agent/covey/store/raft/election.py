@@ -29,8 +29,8 @@ class Electing(SyncObj):
     canvass: Canvass
     #: The disk is full: this member promises nothing, so it neither votes nor stands nor takes entries.
     stalled: bool
-    #: Leaders that are let in on the word of a voter, though not in our log.
-    guests: set[str]
+    #: This member was told that its vote was taken away, which is final: a node that comes back is another member.
+    dismissed: bool
     _heard_at: float
 
     @property
@@ -61,7 +61,7 @@ class Electing(SyncObj):
 
         Who does not vote asks, too, since the answer names the leader.
         """
-        if self.stalled:
+        if self.stalled or self.dismissed:
             return False
         votes = self.selfNode.id in self.configuration
         if not self.otherNodes:
@@ -102,14 +102,6 @@ class Electing(SyncObj):
         return replace(answer, leader=leader.id, address=address) if leader is not None and address else answer
 
     def _advised(self, node_id: str, answer: PreVoted) -> None:
-        """Count the answer, and let the leader in that it names.
-
-        A member that was away while another one was added and began to lead knows nothing of it, refuses its
-        connections, and with pre-vote never forces it to give way: it would stay behind for ever.
-        """
-        if answer.leader and answer.leader not in {self.selfNode.id, *self.configuration}:
-            self.guests.add(answer.leader)
-            self.network.admit(answer.leader, answer.address)
         self._catch_up(answer.term)
         self.canvass.note(node_id, answer)
 

@@ -26,7 +26,7 @@ from covey.store.raft.driver import Answer, Driver
 from covey.store.raft.files import RealFiles
 from covey.store.raft.fulldisk import out_of_room, room_permitting
 from covey.store.raft.machine import Machine
-from covey.store.raft.membership import Change, check_change
+from covey.store.raft.membership import Change, check_change, ids_of, node_of
 from covey.store.raft.timings import Timings
 from covey.store.raft.transport import TlsNetwork
 from covey.store.raft.wire import AnyMessage
@@ -36,6 +36,10 @@ _log = logging.getLogger(__name__)
 
 #: Seconds for which a change of the members waits for members that do not answer yet.
 PATIENCE = 2.0
+#: Seconds for which it waits for a newcomer to hold what is committed; who asks again goes on waiting.
+CATCH_UP = 8.0
+#: Seconds that a leader gives another member to take over, and between two tries to have it do so.
+HAND_OVER, NUDGE = 3.0, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Published:
     state: Any
     leadership: Leadership
     members: Mapping[str, str]
+    reachable: frozenset[str]
     trouble: str = ""
     position: tuple[int, int] = (0, 0)
 
@@ -77,13 +82,13 @@ class Engine:
 
     # -- life
 
-    async def run(self, node_id: str, listen: tuple[str, int], peers: Mapping[str, str], ready: Future[int]) -> None:
+    async def run(self, listen: tuple[str, int], peers: Mapping[str, str], ready: Future[int]) -> None:
         """Run until ``stop``, or until something fails; then ``failure`` says what."""
         self.loop, self._changing = asyncio.get_running_loop(), asyncio.Lock()
         self._network.handler = self
         with ThreadPoolExecutor(1, thread_name_prefix="raft-snapshot") as pool:
             try:
-                self._start(node_id, peers, pool)
+                self._start(peers, pool)
                 ready.set_result(await self._network.listen(*listen))
                 while not self._stopping:
                     self._tick()
@@ -96,7 +101,7 @@ class Engine:
                     ready.set_exception(error)
             await self._leave()
 
-    def _start(self, node_id: str, peers: Mapping[str, str], pool: ThreadPoolExecutor) -> None:
+    def _start(self, peers: Mapping[str, str], pool: ThreadPoolExecutor) -> None:
         if self._disk.chunks is not None:
             self._machine.restore(self._disk.chunks)
         known = self._disk.peers() | dict(peers)
@@ -106,7 +111,7 @@ class Engine:
             return pool.submit(work)
 
         self._core = Core(
-            node_id,
+            self._disk.log.raft_id,
             self._disk.log,
             self._disk.snapshots,
             self._machine,
@@ -232,32 +237,59 @@ class Engine:
             answer(None)
         except CoveyError as error:
             answer(error)
+        except asyncio.CancelledError:
+            answer(Unavailable("the store has stopped; the change of the managers may still take effect"))
+            raise
         except Exception as error:  # noqa: BLE001 - fail-stop: nothing unforeseen happens on this thread
             self.fail(error)
         self._tell()
 
     async def _add_member(self, node_id: str, address: str) -> None:
+        self._require_leadership()
+        if ids_of(node_id, self._core.reachable()):
+            return
+        raft_id = await self._network.probe(node_id, address)
+        if raft_id not in self._core.configuration:
+            await self._bring_up(raft_id, address)
         async with self._changing:
             self._require_leadership()
-            if node_id in self._core.configuration:
+            for member in ids_of(node_id, self._core.configuration.keys() - {raft_id}):
+                await self._take_vote(member)
+            if raft_id in self._core.configuration:
                 return
-            await self._network.probe(node_id, address)
-            change = Change(True, node_id, address)
+            change = Change(True, raft_id, address)
             await self._check(change)
-            self._network.hints[node_id] = address
+            self._network.hints[raft_id] = address
             await self._change(change)
+
+    async def _bring_up(self, raft_id: str, address: str) -> None:
+        """Have the newcomer hold what is committed before anything depends on its word."""
+        deadline = self.loop.time() + CATCH_UP
+        self._core.teach(raft_id, address)
+        while self._core.holds(raft_id) < self._core.raftCommitIndex:
+            if self.loop.time() > deadline:
+                raise Unavailable(
+                    f"manager {node_of(raft_id)} has not received all of the cluster's state yet "
+                    f"({self._core.holds(raft_id)} of {self._core.raftCommitIndex} entries); it gets its vote then"
+                )
+            await asyncio.sleep(self._timings.tick)
+            self._require_leadership()
+            self._core.teach(raft_id, address)
 
     async def _remove_member(self, node_id: str) -> None:
         async with self._changing:
             self._require_leadership()
-            address = self._core.configuration.get(node_id)
-            if address is None:
-                return
-            if node_id == self._core.selfNode.id:
-                self._hand_over()
-            change = Change(False, node_id, address)
-            await self._check(change)
-            await self._change(change)
+            for raft_id in ids_of(node_id, self._core.configuration):
+                await self._take_vote(raft_id)
+
+    async def _take_vote(self, raft_id: str) -> None:
+        change = Change(False, raft_id, self._core.configuration[raft_id])
+        if len(self._core.configuration) == 1:
+            raise FailedPrecondition("this is the last manager; without it there is no cluster")
+        await self._check(change)
+        if raft_id == self._core.selfNode.id:
+            await self._hand_over()
+        await self._change(change)
 
     async def _check(self, change: Change) -> None:
         """Refuse a change that would cost the majority, but give members that are just connecting a moment."""
@@ -277,11 +309,25 @@ class Engine:
         if not self._core.settled:
             raise self._driver.not_leader()
 
-    def _hand_over(self) -> None:
-        """Have another member lead, since a leader cannot vote itself out; always raises."""
-        if len(self._core.configuration) == 1:
-            raise FailedPrecondition("this is the last manager; without it there is no cluster")
-        self._core.transferLeadership()
+    async def _hand_over(self) -> None:
+        """Have another member lead, since a leader cannot vote itself out; always raises.
+
+        New writes wait meanwhile, so that a follower can have all there is; then the next leader takes them.
+        """
+        core, term = self._core, self._core.raftCurrentTerm
+        deadline = self.loop.time() + HAND_OVER
+        nudged = 0.0
+        core.paused = True
+        try:
+            while core.settled and core.raftCurrentTerm == term:
+                if self.loop.time() > deadline:
+                    raise Unavailable("no other manager has taken the lead yet, so this one keeps its vote for now")
+                if self.loop.time() > nudged + NUDGE:
+                    core.transferLeadership()
+                    nudged = self.loop.time()
+                await asyncio.sleep(self._timings.tick)
+        finally:
+            core.paused = False
         raise NotLeader(None)
 
     async def _change(self, change: Change) -> None:
@@ -327,9 +373,11 @@ class Engine:
         """Publish what changed, and the answers with it: who is answered sees the state that the answer speaks of."""
         core = self._core
         members = {id_: self._network.hints.get(id_, address) for id_, address in core.configuration.items()}
-        leadership = Leadership(core.raftCurrentTerm, core.leader, core.settled)
+        leader = None if core.leader is None else node_of(core.leader)
+        leadership = Leadership(core.raftCurrentTerm, leader, core.settled)
+        reachable = frozenset(map(node_of, core.reachable())) if core.settled else frozenset()
         trouble = self._driver.trouble
-        fresh = Published(self._machine.state(), leadership, members, trouble, self._position())
+        fresh = Published(self._machine.state(), leadership, members, reachable, trouble, self._position())
         old = self._published
         if old is not None and members != old.members:
             self._remember(members)
@@ -338,7 +386,8 @@ class Engine:
             answers
             or old is None
             or fresh.state is not old.state
-            or (leadership, members, fresh.trouble) != (old.leadership, old.members, old.trouble)
+            or (leadership, members, reachable, fresh.trouble)
+            != (old.leadership, old.members, old.reachable, old.trouble)
         ):
             self._published = fresh
             self._publish(fresh, answers)

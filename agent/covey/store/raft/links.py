@@ -56,7 +56,10 @@ class Link(asyncio.Protocol):
         self._owner, self._check, self._hear, self._lost = owner, check, hear, lost
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
+        #: Of the certificate.
         self.node_id = ""
+        #: Which member of that node it says to be.
+        self.raft_id = ""
         self.refusal = ""
         self.room = False
         self.greeting: asyncio.Future[Hello] = loop.create_future()
@@ -140,6 +143,11 @@ class Link(asyncio.Protocol):
             return False
         self._transport.write(encode(message))
         return True
+
+    def finish(self) -> None:
+        """Hang up once what was said has left."""
+        if self._transport is not None:
+            self._transport.close()
 
     def close(self) -> None:
         """Hang up at once."""

@@ -18,6 +18,7 @@ from covey.model.errors import BadState
 from covey.store.raft.files import Files, write_atomically
 from covey.store.raft.fulldisk import room_permitting
 from covey.store.raft.journal import Journal
+from covey.store.raft.membership import node_of
 from covey.store.raft.seal import KEY_ID_SIZE, DataKeys, Entropy
 from covey.store.raft.segment import NO_STAMP, REJOIN, Entry
 
@@ -79,9 +80,11 @@ class Log(LogOfPysyncobj):
     Invariant: after ``sync`` the files hold exactly the entries in memory, or a prefix more of old ones.
     """
 
-    def __init__(self, journal: Journal, hard: HardState, node_id: str, each_second: Callable[[], None]) -> None:
+    def __init__(self, journal: Journal, hard: HardState, raft_id: str, each_second: Callable[[], None]) -> None:
         """``each_second`` is called about as often, at a moment when nothing is half done."""
-        self._journal, self._hard, self._node_id = journal, hard, node_id
+        self._journal, self._hard = journal, hard
+        #: Whose log it is; of the node alone until ``load`` has read the rest.
+        self.raft_id = raft_id
         self._each_second = each_second
         self._entries: list[Entry] = []
         self._changed: int | None = None
@@ -105,11 +108,12 @@ class Log(LogOfPysyncobj):
         hard = self._hard.load()
         if hard.version > _VERSION:
             raise BadState(f"{self._hard.path} was written by a newer release; upgrade this agent")
-        if hard.node_id != self._node_id:
+        if node_of(hard.node_id) != node_of(self.raft_id):
             raise BadState(
-                f"{self._hard.path} belongs to node {hard.node_id}, not to this node {self._node_id}; "
+                f"{self._hard.path} belongs to node {node_of(hard.node_id)}, not to this node {node_of(self.raft_id)}; "
                 "nothing was deleted; give each node its own directory"
             )
+        self.raft_id = hard.node_id
         self._term, self._vote, self._commit = hard.term, hard.vote, hard.commit
         self._saved_commit = hard.commit
         self._entries = self._journal.load()
@@ -179,7 +183,7 @@ class Log(LogOfPysyncobj):
 
     def _save(self) -> None:
         hard = Hard(
-            _VERSION, self._node_id, self._term, self._vote, self._commit, self._journal.stamp, self._journal.length
+            _VERSION, self.raft_id, self._term, self._vote, self._commit, self._journal.stamp, self._journal.length
         )
         self._hard.save(hard)
         self._saved_commit, self._unsaved = self._commit, False

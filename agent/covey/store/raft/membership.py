@@ -1,19 +1,41 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who votes: changes as log entries, and when one may not be made.  Pure; addresses are data, node ids identity."""
+"""Who votes: changes as log entries, and when one may not be made.  Pure; addresses are data, Raft ids identity.
+
+A Raft id is a node id with a mark of its own for each time that the node became a manager (``node.mark``).  A node that
+was demoted has forgotten how it voted and what it held; promoted again it is another member, and nobody takes it for
+the one that promised.  Which node a connection is of, its certificate says; the id only has to fit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from covey.model.errors import FailedPrecondition
 from covey.store.raft.segment import Entry
 
+_MARK_BYTES = 8
+
 #: First byte of every entry, as pysyncobj numbers them.
 REGULAR, NO_OP, MEMBERSHIP = 0, 1, 2
 
 _VERSION = 1
+
+
+def new_raft_id(node_id: str, entropy: Callable[[int], bytes]) -> str:
+    """The identity of a manager from now until its vote is taken away."""
+    return f"{node_id}.{entropy(_MARK_BYTES).hex()}"
+
+
+def node_of(raft_id: str) -> str:
+    """The node whose Raft id it is."""
+    return raft_id.partition(".")[0]
+
+
+def ids_of(node_id: str, members: Iterable[str]) -> list[str]:
+    """Those of ``members`` that are of this node."""
+    return sorted(member for member in members if node_of(member) == node_id)
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
@@ -76,10 +98,10 @@ def check_change(change: Change, members: Mapping[str, str], reachable: frozense
     answering = sorted(reachable & after.keys())
     if len(answering) >= quorum:
         return
-    silent = ", ".join(sorted(after.keys() - reachable)) or "none"
+    silent = ", ".join(sorted(map(node_of, after.keys() - reachable))) or "none"
     what = "adding" if change.add else "removing"
     raise FailedPrecondition(
-        f"{what} manager {change.node_id} would leave {len(after)} managers, of which {quorum} must answer for any "
-        f"change to the cluster, and only {len(answering)} would (silent: {silent}): the cluster could not be managed "
-        "any more. Bring the silent managers back first"
+        f"{what} manager {node_of(change.node_id)} would leave {len(after)} managers, of which {quorum} must answer "
+        f"for any change to the cluster, and only {len(answering)} would (silent: {silent}): the cluster could not be "
+        "managed any more. Bring the silent managers back first"
     )

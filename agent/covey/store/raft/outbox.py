@@ -68,12 +68,11 @@ class Outbox(Transport):
     # -- what pysyncobj calls
 
     def addNode(self, node: Node) -> None:
-        """Nothing: the core tells the network, with the address."""
+        """Nothing: the core tells the network whom to talk with."""
 
     def dropNode(self, node: Node) -> None:
         """A member no longer."""
         self._held.pop(node.id, None)
-        self.network.expel(node.id)
 
     def send(self, node: Node, message: dict[str, Any]) -> bool:
         """Convert and send."""

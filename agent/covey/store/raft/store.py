@@ -28,7 +28,7 @@ from covey.store.raft.driver import Answer
 from covey.store.raft.engine import Answers, Engine, Published
 from covey.store.raft.files import RealFiles
 from covey.store.raft.machine import ViewMachine
-from covey.store.raft.membership import first_entries, joiner_entries
+from covey.store.raft.membership import first_entries, joiner_entries, new_raft_id, node_of
 from covey.store.raft.segment import Entry
 from covey.store.raft.timings import Timings
 from covey.store.raft.transport import Contexts, Identify, TlsNetwork
@@ -57,18 +57,19 @@ class RaftSettings:
 
 def bootstrap(directory: Path, node_id: str, address: str) -> None:
     """Make ``directory`` that of the first manager of a new cluster; one that is there is only checked."""
-    _prepare(directory, node_id, first_entries(node_id, address), {}, 0)
+    raft_id = new_raft_id(node_id, os.urandom)
+    _prepare(directory, raft_id, first_entries(raft_id, address), {}, 0)
 
 
 def prepare_join(directory: Path, node_id: str, members: Mapping[str, str], epoch: int = 0) -> None:
-    """Make ``directory`` that of a manager that ``members`` (node id to Raft address) are about to take in."""
-    _prepare(directory, node_id, joiner_entries(), members, epoch)
+    """Make ``directory`` that of a manager that ``members`` (Raft id to address) are about to take in."""
+    _prepare(directory, new_raft_id(node_id, os.urandom), joiner_entries(), members, epoch)
 
 
-def _prepare(directory: Path, node_id: str, initial: list[Entry], peers: Mapping[str, str], epoch: int) -> None:
+def _prepare(directory: Path, raft_id: str, initial: list[Entry], peers: Mapping[str, str], epoch: int) -> None:
     """The directory is there as a whole or not at all, whenever this is interrupted; then it can be called again."""
     place = directory if directory.exists() else directory.with_name(directory.name + ".new")
-    disk = Disk(place, node_id)
+    disk = Disk(place, raft_id)
     disk.open(initial)
     try:
         if peers:
@@ -92,14 +93,14 @@ class RaftStore:
         self._settings = settings
         self._contexts, self._identify = contexts, identify
         self._notifier = Notifier()
-        self._published = Published(View(), Leadership(), _NO_MEMBERS)
+        self._published = Published(View(), Leadership(), _NO_MEMBERS, frozenset())
         self._failed: asyncio.Event = asyncio.Event()
         self._disk: Disk
         self._engine: Engine | None = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._ended: asyncio.Event = asyncio.Event()
-        self.port = 0
+        self.port, self.raft_id = 0, ""
 
     # -- life
 
@@ -110,8 +111,9 @@ class RaftStore:
         epochs.require_current(epoch)
         disk = self._disk = Disk(settings.directory, settings.node_id, unlock_key=settings.unlock_key)
         await asyncio.to_thread(disk.open, None)
-        hello = Hello(settings.address, os.urandom(8), epoch.number)
-        network = TlsNetwork(settings.node_id, hello, self._contexts, self._identify)
+        self.raft_id = disk.log.raft_id
+        hello = Hello(settings.address, os.urandom(8), epoch.number, self.raft_id)
+        network = TlsNetwork(hello, self._contexts, self._identify)
 
         def publish(published: Published, answers: Answers) -> None:
             _post(loop, self._take, published, answers)
@@ -121,7 +123,7 @@ class RaftStore:
 
         def live() -> None:
             try:
-                asyncio.run(engine.run(settings.node_id, settings.listen, {}, ready))
+                asyncio.run(engine.run(settings.listen, {}, ready))
             finally:
                 _post(loop, self._end)
 
@@ -155,12 +157,12 @@ class RaftStore:
         if self._error is not None:
             self._failed.set()
         last = self._published
-        self._published = replace(last, leadership=Leadership(), trouble="")
+        self._published = replace(last, leadership=Leadership(), reachable=frozenset(), trouble="")
         self._notifier.notify()
 
     def _take(self, published: Published, answers: Answers) -> None:
         old, self._published = self._published, published
-        now, before = ((each.leadership, each.members, each.trouble) for each in (published, old))
+        now, before = ((each.leadership, each.members, each.reachable, each.trouble) for each in (published, old))
         if published.state is not old.state or now != before:
             self._notifier.notify()
         for answer, value in answers:
@@ -182,8 +184,21 @@ class RaftStore:
         return self._published.leadership
 
     def members(self) -> Mapping[str, str]:
-        """The voters and their Raft addresses."""
+        """The nodes that vote and their Raft addresses."""
+        return {node_of(raft_id): address for raft_id, address in self._published.members.items()}
+
+    def voters(self) -> Mapping[str, str]:
+        """The voters' Raft ids and addresses."""
         return self._published.members
+
+    @property
+    def votes(self) -> bool:
+        """Whether this manager is one of the voters, and not only an earlier self of it."""
+        return self.raft_id in self._published.members
+
+    def reachable(self) -> frozenset[str]:
+        """The managers that answer this leader; of a follower none."""
+        return self._published.reachable
 
     def trouble(self) -> str:
         """Why this manager takes no part, although it runs."""

@@ -6,6 +6,7 @@ The new one is that of the only voter of a new epoch.  The old one is no more ch
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from covey.store.raft.disk import Disk
 from covey.store.raft.files import RealFiles
 from covey.store.raft.keyring import begin_alike
 from covey.store.raft.machine import ViewMachine
-from covey.store.raft.membership import NO_OP, REGULAR
+from covey.store.raft.membership import NO_OP, REGULAR, new_raft_id
 from covey.store.raft.snapshot import Mark
 
 #: Indexes that no life before has used: versions of objects must not be given out twice.
@@ -83,16 +84,17 @@ def plant(directory: Path, voter: Voter, root: Root, batch: Batch, epoch: int, p
     view, outcome = apply(root.view, batch, index)
     if outcome.error is not None:
         raise outcome.error
+    raft_id = new_raft_id(voter.node_id, os.urandom)
     previous, entry = ((bytes([NO_OP]), at, term) for at in (index - 1, index))
     files, place = RealFiles(), directory.with_name(directory.name + ".new")
     _clear(place)
     if pattern is not None:
         place.mkdir(mode=0o700)
         begin_alike(place, pattern.directory, pattern.unlock_key, files)
-    disk = Disk(place, voter.node_id, unlock_key=pattern.unlock_key if pattern else None)
+    disk = Disk(place, raft_id, unlock_key=pattern.unlock_key if pattern else None)
     disk.open([previous, entry])
     try:
-        mark = Mark(entry, previous, {voter.node_id: voter.address})
+        mark = Mark(entry, previous, {raft_id: voter.address})
         disk.snapshots.install(disk.snapshots.write(mark, encode_view(view)), mark)
         disk.log.setCurrentTerm(term, None)
         epochs.write(place, epochs.Epoch(epoch), files)

@@ -3,8 +3,9 @@
 
 Each member dials every other one and speaks only on the connection it dialled; it listens on those it accepted.  So
 there is no tie to break, and each direction heals by itself.  Who the peer is comes from its certificate, and is
-checked before a byte of it is parsed; only current members get that far.  The first message either way is ``Hello``:
-its address is where the speaker can be dialled, its session tells a restarted peer, whose old connection is dead.
+checked before a byte of it is parsed; only nodes of current members get that far.  The first message either way is
+``Hello``: its Raft id must be that of a current member and of the certificate's node, its address is where the speaker
+can be dialled, its session tells a restarted peer, whose old connection is dead.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 from covey.model.errors import CoveyError, FailedPrecondition
 from covey.store.raft import epoch as epochs
 from covey.store.raft.links import Link, Refused
+from covey.store.raft.membership import ids_of, node_of
 from covey.store.raft.wire import AnyMessage, Hello, Message
 
 _log = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ class Peer:
         self.speaking: Link | None = None
         self.listening: Link | None = None
         self.session = b""
+        self.leaving = False
         self.wake, self.redial = asyncio.Event(), asyncio.Event()
         self.asked = False
         self.task: asyncio.Task[None] | None = None
@@ -89,14 +92,14 @@ class Peer:
 class TlsNetwork:
     """The connections of one manager."""
 
-    def __init__(self, node_id: str, hello: Hello, contexts: Contexts, identify: Identify) -> None:
-        self._node_id, self._contexts, self._identify = node_id, contexts, identify
+    def __init__(self, hello: Hello, contexts: Contexts, identify: Identify) -> None:
+        self._contexts, self._identify = contexts, identify
         self._hello = hello
         #: A voter of an earlier epoch has to learn that this is a later one; without a session it is no greeting.
         self._farewell = Hello("", b"", hello.epoch) if hello.epoch else None
         self._peers: dict[str, Peer] = {}
         #: Newer addresses than the log has, as the nodes themselves said.
-        self.hints: dict[str, str] = {node_id: hello.address}
+        self.hints: dict[str, str] = {hello.raft_id: hello.address}
         self._accepting: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(MAX_HANDSHAKES)
         self._server: asyncio.Task[None] | None = None
@@ -129,16 +132,17 @@ class TlsNetwork:
         peer.task.add_done_callback(self._ended)
 
     def expel(self, node_id: str) -> None:
-        """Hang up and stop dialling."""
+        """Hang up, once what was said to it has left, and stop dialling."""
         peer = self._peers.pop(node_id, None)
         if peer is None:
             return
+        speaking, peer.leaving = peer.speaking, True
         if peer.task is not None:
             peer.task.cancel()
-        for link in (peer.speaking, peer.listening):
-            if link is not None:
-                link.close()
-        if peer.speaking is not None:
+        if peer.listening is not None:
+            peer.listening.close()
+        if speaking is not None:
+            speaking.finish()
             self.handler.disconnected(node_id)
 
     def redial(self) -> None:
@@ -235,7 +239,7 @@ class TlsNetwork:
 
     def _check_caller(self, tls: ssl.SSLObject) -> str:
         node_id = self._identified(tls)
-        if node_id not in self._peers:
+        if not ids_of(node_id, self._peers):
             raise Refused(f"node {node_id} is not a voter of this cluster, as far as known here", self._farewell)
         return node_id
 
@@ -246,16 +250,13 @@ class TlsNetwork:
             raise Refused(str(error)) from error
 
     def _heard_caller(self, link: Link, message: AnyMessage) -> None:
-        peer = self._peers.get(link.node_id)
-        if peer is None:
-            link.close()
-            return
         if isinstance(message, Hello):
-            self._greeted_by(link, peer, message)
-        elif peer.listening is link:
-            self.handler.receive(link.node_id, message)
-        else:
+            self._greeted_by(link, message)
+            return
+        peer = self._peers.get(link.raft_id)
+        if peer is None or peer.listening is not link:
             raise Refused("a message before the greeting, or on a connection that was replaced")
+        self.handler.receive(link.raft_id, message)
 
     def _require_same_epoch(self, node_id: str, hello: Hello) -> None:
         ours = self._hello.epoch
@@ -270,8 +271,12 @@ class TlsNetwork:
         if not hello.session:
             raise Refused("it does not take this node for a voter of its cluster")
 
-    def _greeted_by(self, link: Link, peer: Peer, hello: Hello) -> None:
+    def _greeted_by(self, link: Link, hello: Hello) -> None:
         self._require_same_epoch(link.node_id, hello)
+        link.raft_id = _raft_id(link, hello)
+        peer = self._peers.get(link.raft_id)
+        if peer is None:
+            raise Refused(f"{link.raft_id} is not a voter of this cluster (any more), as far as known here")
         if peer.listening is not None and peer.listening is not link:
             peer.listening.close()
         peer.listening = link
@@ -279,12 +284,12 @@ class TlsNetwork:
             peer.speaking.close()
         peer.session = hello.session
         if hello.address and hello.address != peer.address:
-            peer.address = self.hints[link.node_id] = hello.address
-            self.handler.moved(link.node_id, hello.address)
+            peer.address = self.hints[link.raft_id] = hello.address
+            self.handler.moved(link.raft_id, hello.address)
         peer.wake.set()
 
     def _lost_caller(self, link: Link) -> None:
-        peer = self._peers.get(link.node_id)
+        peer = self._peers.get(link.raft_id)
         if peer is not None and peer.listening is link:
             peer.listening = None
 
@@ -297,7 +302,7 @@ class TlsNetwork:
             peer.wake.clear()
             peer.redial.clear()
             try:
-                link = await self._dial(node_id, peer.address)
+                link = await self._dial_member(node_id, peer.address)
             except (OSError, Refused) as error:
                 peer.asked = True
                 if told != str(error):
@@ -324,7 +329,8 @@ class TlsNetwork:
             try:
                 newer = await self._newer(node_id, peer, link)
             finally:
-                link.close()
+                if not peer.leaving:
+                    link.close()
                 if peer.speaking is link and self._peers.get(node_id) is peer:
                     self.handler.disconnected(node_id)
                 peer.speaking = None
@@ -342,12 +348,20 @@ class TlsNetwork:
                 break
             try:
                 peer.redial.clear()
-                return await self._dial(node_id, peer.address)
+                return await self._dial_member(node_id, peer.address)
             except (OSError, Refused) as error:
                 _log.warning("manager %s: no connection with the renewed certificate yet: %s", node_id, error)
                 peer.redial.set()
                 await asyncio.wait({link.gone}, timeout=RETRY_MOST)
         return None
+
+    async def _dial_member(self, raft_id: str, address: str) -> Link:
+        """The same to exactly that member."""
+        link = await self._dial(node_of(raft_id), address)
+        if link.raft_id != raft_id:
+            link.close()
+            raise Refused(f"it is {link.raft_id} now, no longer {raft_id}")
+        return link
 
     async def _dial(self, node_id: str, address: str) -> Link:
         """A connection to exactly that node, greeted both ways; OSError, TimeoutError or Refused."""
@@ -370,14 +384,16 @@ class TlsNetwork:
             try:
                 link.tune(tune)
                 link.send(self._hello)
-                self._require_same_epoch(node_id, await link.greeted())
+                hello = await link.greeted()
+                self._require_same_epoch(node_id, hello)
+                link.raft_id = _raft_id(link, hello)
             except BaseException:
                 link.close()
                 raise
         return link
 
-    async def probe(self, node_id: str, address: str) -> None:
-        """Try that the node answers there and takes us for a manager; FailedPrecondition says what is wrong."""
+    async def probe(self, node_id: str, address: str) -> str:
+        """The Raft id of the node, if it answers there and takes us for a manager; else FailedPrecondition says why."""
         try:
             link = await self._dial(node_id, address)
         except (OSError, Refused) as error:
@@ -387,6 +403,7 @@ class TlsNetwork:
                 "managers"
             ) from error
         link.close()
+        return link.raft_id
 
 
 async def _next(listener: socket.socket) -> socket.socket:
@@ -399,6 +416,13 @@ async def _next(listener: socket.socket) -> socket.socket:
             await asyncio.sleep(RETRY_FIRST)
         else:
             return connection
+
+
+def _raft_id(link: Link, hello: Hello) -> str:
+    """The speaker's Raft id; Refused unless it is of the node that its certificate names."""
+    if node_of(hello.raft_id) != link.node_id:
+        raise Refused(f"node {link.node_id} gives itself out as {hello.raft_id or 'nobody'}")
+    return hello.raft_id
 
 
 def _greeting_only(_link: Link, message: AnyMessage) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from covey.store.raft.segment import Entry
 
-#: 2 brought pre-vote.  All managers of a cluster speak the same; another is refused with both numbers.
+#: 2 brought pre-vote and Raft ids.  All managers of a cluster speak the same; another is refused with both numbers.
 PROTOCOL = 2
 #: A batch of entries, the largest entry and their wrapping fit; anything longer is not ours.
 MAX_FRAME = 8 << 20
@@ -27,14 +27,16 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Hello(Message, frozen=True, tag="hello"):
-    """First on every connection, both ways.  ``session`` is another one after each start of the process.
+    """First on every connection, both ways: where and who the speaker is, its certificate permitting.
 
-    ``epoch`` is which life of the cluster the speaker belongs to; those of another hear no more than this.
+    ``session`` is another one after each start of the process.  ``epoch`` is which life of the cluster the speaker
+    belongs to; those of another hear no more than this.
     """
 
     address: str
     session: bytes
     epoch: int = 0
+    raft_id: str = ""
 
 
 class RequestVote(Message, frozen=True, tag="vote"):
@@ -77,6 +79,12 @@ class TimeoutNow(Message, frozen=True, tag="lead"):
     """The leader of ``term`` asks the receiver to stand for election at once."""
 
     term: int
+
+
+class Removed(Message, frozen=True, tag="removed"):
+    """The receiver's vote was taken away, by entry ``index``; the connection ends with this."""
+
+    index: int
 
 
 class Append(Message, frozen=True, tag="append"):
@@ -125,7 +133,7 @@ class Ack(Message, frozen=True, tag="ack"):
     success: bool
 
 
-AnyMessage = Hello | RequestVote | Vote | PreVote | PreVoted | TimeoutNow | Append | Chunk | Beat | Ack
+AnyMessage = Hello | RequestVote | Vote | PreVote | PreVoted | TimeoutNow | Removed | Append | Chunk | Beat | Ack
 
 _decode = msgspec.msgpack.Decoder(AnyMessage).decode
 _encode = msgspec.msgpack.Encoder().encode

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from apis import Client, Swarm
+from apis import Client, Swarm, at_once
 from builders import node
 
 from covey.model.changes import Delete, ObserveNode
@@ -22,12 +22,14 @@ def down(swarm: Swarm, node_id: str) -> None:
     swarm.world.hosts[node_id].linked = False
     status = NodeStatus(state=NodeState.DOWN, message="heartbeat failure", since=swarm.world.now)
     swarm.world.commit(ObserveNode(node_id, status))
+    swarm.store.silence(node_id)
 
 
 def add_managers(swarm: Swarm, *ids: str) -> None:
     for id_ in ids:
         manager = node(id_, role="manager", address=f"10.1.0.{id_[1:]}", manager_address=f"10.1.0.{id_[1:]}:2377")
         swarm.add(manager, NodeSpec(role=Role.MANAGER))
+        at_once(swarm.store.add_member(id_, f"10.1.0.{id_[1:]}:2378", 1.0))
 
 
 async def test_a_manager_as_the_peer_shows_it(client: Client):
@@ -43,6 +45,20 @@ async def test_a_worker_has_no_manager_status(client: Client):
     shown = (await client.get("/nodes/n2-host")).json
     assert shown["ID"] == "n2"
     assert "ManagerStatus" not in shown
+
+
+async def test_a_manager_whose_store_does_not_answer_is_unreachable_though_its_worker_is_ready(swarm: Swarm):
+    add_managers(swarm, "n7")
+    swarm.store.silence("n7")
+    shown = (await swarm.client.get("/nodes/n7")).json
+    assert shown["ManagerStatus"]["Reachability"] == "unreachable"
+    assert shown["Status"]["State"] == "ready"
+
+
+async def test_who_answers_is_not_known_to_a_manager_that_does_not_lead(swarm: Swarm):
+    swarm.store.depose()
+    shown = (await swarm.client.get("/nodes/n1?consistency=stale")).json
+    assert shown["ManagerStatus"]["Reachability"] == "unknown"
 
 
 async def test_a_manager_that_is_down_is_unreachable(swarm: Swarm):

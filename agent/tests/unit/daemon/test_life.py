@@ -5,6 +5,7 @@ import os
 import socket
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from covey.api.bodies import CompleteRequest, InitRequest, JoinRequest, RecoverRequest, RestoreRequest
@@ -65,6 +66,9 @@ class StillMember:
 
     async def wait_settled(self):
         pass
+
+    async def give_up_vote(self):
+        self.log.append("give up vote")
 
     async def stop(self):
         self.log.append("stop")
@@ -172,6 +176,32 @@ async def test_init_makes_a_manager_that_is_still_one_after_a_restart(world, lif
     assert again.status().node_id == node_id
 
 
+async def restarted_at(world, address):
+    world.config = msgspec.structs.replace(world.config, advertise_addr=address)
+    again = world.life()
+    await again.start()
+    await again.stop()
+    return again.status().advertise_addr
+
+
+async def test_a_host_that_moved_is_where_the_configuration_says(world, life):
+    """Joined at an address that no host has (RFC 5737), as if that had been this one's once."""
+    world.config = msgspec.structs.replace(world.config, advertise_addr="192.0.2.9")
+    moved = world.life()
+    await moved.start()
+    await moved.join(joining(world))
+    await moved.stop()
+    assert await restarted_at(world, "") == "192.0.2.9"
+    assert await restarted_at(world, "127.0.0.1") == "127.0.0.1"
+    assert await restarted_at(world, "") == "127.0.0.1"
+
+
+async def test_an_address_that_is_still_this_hosts_stays(world, life):
+    await life.join(joining(world))
+    await life.stop()
+    assert await restarted_at(world, "127.0.0.2") == "127.0.0.1"
+
+
 async def test_a_taken_port_stops_init_before_anything_is_made(world, life):
     with socket.socket() as taken:
         host, port = world.config.raft_listen_addr.split(":")
@@ -188,6 +218,14 @@ async def test_an_unfit_engine_stops_any_way_in(world, life):
     for way in (life.init(InitRequest()), life.join(joining(world)), life.request_join("")):
         with pytest.raises(FailedPrecondition, match="swarm mode"):
             await way
+
+
+async def test_a_manager_that_leaves_by_force_gives_up_its_vote_first(world, life):
+    await life.init(InitRequest(listen_addr=world.config.listen_addr))
+    world.members[-1].log.clear()
+    await life.leave(force=True)
+    assert world.members[-1].log[:2] == ["give up vote", "stop"]
+    assert life.status().state is LocalState.INACTIVE
 
 
 async def test_join_with_a_token(world, life):

@@ -13,7 +13,7 @@ from covey.store.raft.disk import Disk
 from covey.store.raft.driver import Driver
 from covey.store.raft.membership import Change, encode_change, first_entries, joiner_entries
 from covey.store.raft.timings import Timings
-from covey.store.raft.wire import Ack, Append, Beat, Chunk, PreVote, RequestVote, Vote
+from covey.store.raft.wire import Ack, Append, Beat, Chunk, PreVote, PreVoted, Removed, RequestVote, Vote
 from tests.unit.store.faults import FailingFiles
 
 
@@ -260,6 +260,121 @@ def test_one_change_of_the_voters_at_a_time(lone):
     lone.driver.tick()
     assert [str(value) for value in found] == ["another change of the managers is under way; try again when it is done"]
     assert set(lone.core.configuration) == {"lone", "second"}
+
+
+def acknowledge(lone, node_id, index=None):
+    """That member holds everything."""
+    core = lone.core
+    return lone.hears(node_id, Ack(core.raftCurrentTerm, core.outbox.seq, (index or core.log.last) + 1, False, True))
+
+
+def test_a_learner_is_sent_the_log_and_nothing_depends_on_it(lone):
+    lone.settle()
+    lone.core.teach("second", "s:1")
+    lone.core.connected("second")
+    found, answer = answers()
+    lone.driver.propose(b"command", 0, answer)
+    lone.settle()
+    assert found == [4]
+    assert {type(message) for to, message in lone.wire.take() if to == "second"} == {Append}
+    assert lone.core.voters == {"lone"}
+    assert lone.core.holds("second") == 0
+    acknowledge(lone, "second")
+    assert lone.core.holds("second") == 4
+
+
+def test_what_a_learner_holds_counts_as_soon_as_it_votes(lone):
+    lone.settle()
+    lone.core.teach("second", "s:1")
+    lone.core.connected("second")
+    acknowledge(lone, "second")
+    held = lone.core.holds("second")
+    lone.driver.change(Change(True, "second", "s:1"), lambda _: None)
+    lone.driver.tick()
+    assert lone.core.voters == {"lone", "second"}
+    assert lone.core.holds("second") == held == lone.core.raftCommitIndex
+
+
+def test_a_learner_that_nobody_asks_for_is_let_go(lone, now):
+    lone.settle()
+    lone.core.teach("second", "s:1")
+    assert set(lone.wire.known) == {"second"}
+    now[0] += 31
+    lone.driver.tick()
+    assert not lone.wire.known
+
+
+def test_who_loses_its_vote_is_told_once_that_is_committed(lone):
+    lone.settle()
+    for name in ("second", "third"):
+        lone.driver.change(Change(True, name, f"{name}:1"), lambda _: None)
+        lone.driver.tick()
+        lone.core.connected(name)
+        for other in lone.core.voters - {"lone"}:
+            acknowledge(lone, other)
+        lone.settle()
+    lone.wire.take()
+    lone.driver.change(Change(False, "third", "third:1"), lambda _: None)
+    lone.driver.tick()
+    assert set(lone.wire.known) == {"second", "third"}
+    assert not [message for _, message in lone.wire.take() if isinstance(message, Removed)]
+    lone.core.receive(
+        "second", Ack(lone.core.raftCurrentTerm, lone.core.outbox.seq, lone.core.log.last + 1, False, True)
+    )
+    lone.driver.tick()
+    assert ("third", Removed(lone.core.log.last)) in lone.wire.take()
+    assert set(lone.wire.known) == {"second"}
+
+
+def test_who_is_told_that_its_vote_is_gone_speaks_with_nobody_and_never_stands(follower, now):
+    joins = [(encode_change(Change(True, name, f"{name}:1")), 2 + n, 1) for n, name in enumerate(("follower", "new"))]
+    follower.hears("leader", Append(1, 1, 1, 1, 0, joins))
+    assert follower.hears("leader", Removed(4)) == []
+    now[0] += 60
+    follower.driver.tick()
+    assert follower.core.raftCurrentTerm == 1
+    assert follower.core.leader is None
+    assert "vote was taken away" in follower.driver.trouble
+    assert not follower.wire.known
+
+
+def test_only_members_decide_an_election(follower, now):
+    joins = [
+        (encode_change(Change(True, name, f"{name}:1")), 2 + n, 1) for n, name in enumerate(("follower", "x", "y"))
+    ]
+    follower.hears("leader", Append(1, 1, 1, 1, 0, joins))
+    follower.core.connected("x")
+    now[0] += 60
+    follower.driver.tick()
+    (ask,) = [message for to, message in follower.wire.take() if to == "x"]
+    follower.hears("stranger", PreVoted(1, ask.round, True))
+    assert follower.core.raftCurrentTerm == 1
+    follower.hears("x", PreVoted(1, ask.round, True))
+    assert follower.core.raftCurrentTerm == 2
+    follower.hears("stranger", Vote(2))
+    assert not follower.core._isLeader()
+    follower.hears("x", Vote(2))
+    assert follower.core._isLeader()
+
+
+def test_a_former_self_counts_but_is_not_dialled(tmp_path, now):
+    member = Member(tmp_path / "again", "node.2", joiner_entries())
+    member.hears("leader", Append(1, 1, 1, 1, 0, [(encode_change(Change(True, "node.1", "n:1")), 2, 1)]))
+    assert set(member.core.configuration) == {"node.1"}
+    assert set(member.wire.known) == {"leader", "rival"}
+    member.crash()
+
+
+def test_while_the_lead_is_handed_over_writes_wait_and_are_lost_on_nobody(lone):
+    lone.settle()
+    lone.core.paused = True
+    found, answer = answers()
+    lone.driver.propose(b"command", 0, answer)
+    lone.settle()
+    assert found == []
+    lone.core.paused = False
+    lone.settle()
+    assert found == [4]
 
 
 def test_too_many_waiting_writes_are_turned_away(lone):

@@ -23,7 +23,7 @@ def opened(directory, node_id="node-a", initial=None, files=None, segment_bytes=
 def test_a_founders_directory_has_its_vote_in_the_log(tmp_path):
     bootstrap(tmp_path / "raft", "node-a", "a:1")
     disk = opened(tmp_path / "raft")
-    assert disk.log[:] == first_entries("node-a", "a:1")
+    assert disk.log[:] == first_entries(disk.log.raft_id, "a:1")
     disk.close()
 
 
@@ -47,7 +47,7 @@ def test_beginning_can_be_interrupted_anywhere_and_repeated(tmp_path):
         bootstrap(directory, "node-a", "a:1")
         assert not fresh.exists()
         disk = opened(directory)
-        assert disk.log[:] == first_entries("node-a", "a:1")
+        assert disk.log[:] == first_entries(disk.log.raft_id, "a:1")
         disk.close()
 
 

@@ -19,6 +19,7 @@ from covey.store.raft.wire import (
     Malformed,
     PreVote,
     PreVoted,
+    Removed,
     RequestVote,
     TimeoutNow,
     Vote,
@@ -26,12 +27,13 @@ from covey.store.raft.wire import (
 )
 
 ALL = [
-    Hello("10.0.0.1:2378", b"session!"),
+    Hello("10.0.0.1:2378", b"session!", 7, "node.mark"),
     RequestVote(3, 10, 2),
     Vote(3),
     PreVote(4, 7, 10, 2),
     PreVoted(3, 7, True),
     TimeoutNow(3),
+    Removed(12),
     Append(3, 9, 77, 10, 2, [(b"\x00one", 11, 3), (b"\x00two", 12, 3)]),
     Append(3, 9, 77, 10, 2, []),
     Chunk(3, 9, 78, 100, 2, 0, False, b"state"),
