@@ -18,6 +18,7 @@ from covey.api import decode, filters, render
 from covey.api.bodies import DependencyBody
 from covey.api.call import ManagerCall, version_of
 from covey.api.http import Response
+from covey.model import templates
 from covey.model.changes import Create
 from covey.model.errors import FailedPrecondition, InvalidArgument, OutOfSequence
 from covey.model.objects import Dependency, StoredConfig, StoredSecret
@@ -123,7 +124,8 @@ class Family:
 
     def new(self, body: DependencyBody, new_id: str) -> Dependency:
         """What ``body`` declares, with its data; InvalidArgument if it cannot be."""
-        return self.make(id=new_id, spec=checked(body), data=self.data_of(body) or self.checked_data(b""))
+        made = self.make(id=new_id, spec=checked(body), data=self.data_of(body) or self.checked_data(b""))
+        return with_good_template(made)
 
     def changed(self, current: Dependency, body: DependencyBody, new_id: str) -> Dependency:
         """``current`` as ``body`` has it: under ``new_id`` if its value is another; no data means the same data."""
@@ -132,7 +134,7 @@ class Family:
             raise InvalidArgument(f"the name of a {self.kind} cannot be changed ({current.spec.name})", "Name")
         given = self.data_of(body)
         wanted = replace(current, spec=spec, data=current.data if given is None else given)
-        return wanted if is_same_value(wanted, current) else replace(wanted, id=new_id)
+        return wanted if is_same_value(wanted, current) else with_good_template(replace(wanted, id=new_id))
 
     def data_of(self, body: DependencyBody) -> Secret | None:
         """The data that was sent; None if none was."""
@@ -160,6 +162,14 @@ def checked(body: DependencyBody) -> DependencySpec:
         raise InvalidArgument(f"the one template driver is {TEMPLATE_DRIVERS[0]}, without options", "Templating")
     templating = driver if driver is not None and driver.name else None
     return DependencySpec(name=body.name, labels=body.labels, templating=templating)
+
+
+def with_good_template(thing: Dependency) -> Dependency:
+    """``thing``, unless it is a template that no node could fill in."""
+    problem = templates.problem(thing.data.reveal()) if thing.spec.templating else ""
+    if problem:
+        raise InvalidArgument(problem, "Data")
+    return thing
 
 
 def _bytes_of(text: bytes) -> bytes:

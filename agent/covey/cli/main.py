@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`covey`: `covey status` says what this host is of a cluster, `covey cluster` handles the cluster as a whole,
-`covey renew` gets this node a new certificate.
+`covey secret` and `covey config` do what the docker client cannot, `covey renew` gets this node a new certificate.
 
 Exit status: 0 when it is done (for `status`: this host is active), 1 when not, 2 when the agent does not answer.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import covey
-from covey.cli import cluster
+from covey.cli import cluster, dependencies
 from covey.cli.agent import DEFAULT_SOCKET, Agent, CallFailed
 
 #: Several managers may be asked, each of which may wait for an election.
@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("status", help="what this host is of a cluster").set_defaults(run=show_status)
     commands.add_parser("renew", help="get this node a new certificate now").set_defaults(run=renew)
     cluster.add_commands(commands)
+    dependencies.add_commands(commands)
     wanted = parser.parse_args(arguments)
     try:
         return int(wanted.run(wanted, Agent(wanted.socket)))

@@ -19,13 +19,9 @@ from covey.model.objects import NodeDescription, Task
 from covey.model.secret import Secret
 from covey.model.session import Provision
 from covey.model.spec import DriverConfig, Mount, VolumeOptions
+from covey.model.templates import CALL, EXPRESSION, INDEX, KNOWN, LABEL, NAMES, bytes_of, is_closed, text_of
 
 replace = msgspec.structs.replace
-
-_EXPRESSION = re.compile(r"(?P<left>\s*\{\{-\s|\{\{)\s*(?P<body>[^{}]*?)\s*(?P<right>\s-\}\}\s*|\}\})")
-_INDEX = re.compile(r'index\s+\.Service\.Labels\s+(?:"(?P<quoted>[^"\\]*)"|`(?P<raw>[^`]*)`)')
-_LABEL = re.compile(r"\.Service\.Labels\.(?P<key>[A-Za-z_][A-Za-z0-9_]*)")
-_CALL = re.compile(r'(?P<function>secret|config|env)\s+(?:"(?P<quoted>[^"\\]*)"|`(?P<raw>[^`]*)`)')
 
 
 def expand(task: Task, node: NodeDescription) -> Task:
@@ -49,35 +45,28 @@ def fill(
 
     ``by_target`` are the task's own secrets and configs, as (kind, file name).  A refusal never shows the text itself.
     """
-    filler, text = _Filler(task, node), _text_of(data)
+    filler, text = _Filler(task, node), text_of(data.reveal())
     env = dict(text.partition("=")[::2] for text in task.spec.container_spec.env or ())
 
     def value(found: re.Match[str]) -> str:
-        call = _CALL.fullmatch(found["body"])
-        known = filler.known(found["body"])
-        if call is None and known is None:
-            raise InvalidArgument(
-                f"placeholder {text.count('{{', 0, found.start()) + 1} is none that can be filled in", what
-            )
+        call = CALL.fullmatch(found["body"])
         if call is None:
-            return known or ""
+            known = filler.known(found["body"])
+            if known is None:
+                number = text.count("{{", 0, found.end())
+                raise InvalidArgument(f"placeholder {number} cannot be filled in for this service", what)
+            return known
         name = call["quoted"] or call["raw"] or ""
         if call["function"] == "env" and name in env:
             return env[name]
         referred = by_target.get((call["function"], name))
         if referred is None:
             raise InvalidArgument(f"it refers to {call['function']} {name}, which the task does not have", what)
-        return _text_of(referred.data)
+        return text_of(referred.data.reveal())
 
-    filled = _EXPRESSION.sub(value, text)
-    if "{{" in _EXPRESSION.sub("", text):
+    if not is_closed(text):
         raise InvalidArgument("a placeholder is not closed", what)
-    return Secret(filled.encode("utf-8", "surrogateescape"))
-
-
-def _text_of(data: Secret) -> str:
-    """Any bytes as text that can be turned back into them."""
-    return data.reveal().decode("utf-8", "surrogateescape")
+    return Secret(bytes_of(EXPRESSION.sub(value, text)))
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -101,23 +90,16 @@ class _Filler:
 
     def __init__(self, task: Task, node: NodeDescription) -> None:
         self._labels = task.service_labels or {}
-        self._values = {
-            ".Service.ID": task.service_id,
-            ".Service.Name": task.service_name,
-            ".Node.ID": task.node_id,
-            ".Node.Hostname": node.hostname,
-            ".Node.Platform.Architecture": node.architecture,
-            ".Node.Platform.OS": node.os,
-            ".Task.ID": task.id,
-            ".Task.Name": task.name,
-            ".Task.Slot": str(task.slot or task.node_id),
-        }
+        service = task.service_id, task.service_name
+        host = task.node_id, node.hostname, node.architecture, node.os
+        values = (*service, *host, task.id, task.name, str(task.slot or task.node_id))
+        self._values = dict(zip(NAMES, values, strict=True))
 
     def text(self, template: str, path: str) -> str:
         """``template`` with every placeholder replaced."""
         full = f"TaskTemplate.ContainerSpec.{path}"
-        filled = _EXPRESSION.sub(lambda found: self._value(found["body"], full), template)
-        if "{{" in _EXPRESSION.sub("", template):
+        filled = EXPRESSION.sub(lambda found: self._value(found["body"], full), template)
+        if not is_closed(template):
             raise InvalidArgument(f"a placeholder is not closed in {template!r}", full)
         return filled
 
@@ -125,7 +107,7 @@ class _Filler:
         """The value that the expression names; None if it names none."""
         if expression in self._values:
             return self._values[expression]
-        indexed, named = _INDEX.fullmatch(expression), _LABEL.fullmatch(expression)
+        indexed, named = INDEX.fullmatch(expression), LABEL.fullmatch(expression)
         if indexed:
             return self._labels.get(indexed["quoted"] or indexed["raw"] or "", "")
         return self._labels.get(named["key"]) if named else None
@@ -135,8 +117,7 @@ class _Filler:
         if value is not None:
             return value
         raise InvalidArgument(
-            f"{{{{{expression}}}}} is not a placeholder that can be filled in (known: "
-            f'{", ".join(self._values)}, .Service.Labels.KEY, index .Service.Labels "KEY")',
+            f"{{{{{expression}}}}} is not a placeholder that can be filled in (known: {KNOWN})",
             path,
         )
 

@@ -378,3 +378,25 @@ async def test_no_answer_holds_a_secrets_data(swarm: Swarm, client: Client):
     assert HIDDEN not in whole
     assert not re.search(re.escape(data(HIDDEN)[:20]), whole)
     assert HIDDEN not in repr(swarm.store.view())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (HIDDEN + "{{.Node.ID}} {{range .Service.Labels}}", "Data: placeholder 2 is none that can be filled in"),
+        (HIDDEN + "{{.Node.ID", "Data: a placeholder is not closed"),
+        ('{{secret "a" | printf}}', "Data: placeholder 1 is none"),
+    ],
+)
+async def test_a_template_that_no_node_could_fill_in_is_refused_and_not_shown(client: Client, text: str, reason: str):
+    spec = body("conf", text, Templating={"Name": "golang"})
+    for answer in (
+        await client.post("/secrets/create", spec),
+        await client.post("/covey/v1/secrets/declare", {"Spec": spec}),
+    ):
+        assert (answer.status, answer.message.startswith(reason)) == (400, True)
+        assert HIDDEN not in answer.message
+    good = (
+        '{{ .Service.Labels.a }}{{index .Service.Labels "b"}}{{secret "a"}}{{config `b`}}{{env "C"}}{{- .Task.Slot -}}'
+    )
+    assert (await client.post("/secrets/create", {**spec, "Data": data(good)})).status == 201

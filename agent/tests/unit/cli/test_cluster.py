@@ -5,12 +5,9 @@ import io
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
+from collections.abc import Callable
 from pathlib import Path
-from socketserver import ThreadingUnixStreamServer
-from threading import Thread
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from builders import view
@@ -21,47 +18,6 @@ from covey.model.secret import Secret
 from covey.store import backup
 
 PASSPHRASE = "correct horse battery"
-
-
-class Handler(BaseHTTPRequestHandler):
-    """An agent that answers what the test says."""
-
-    protocol_version = "HTTP/1.1"
-    answers: ClassVar[dict[str, Callable[[bytes], tuple[int, bytes, int]]]] = {}
-    asked: ClassVar[list[tuple[str, Any]]] = []
-
-    def do_GET(self) -> None:
-        self._answer(b"")
-
-    def do_POST(self) -> None:
-        self._answer(self.rfile.read(int(self.headers["Content-Length"])))
-
-    def _answer(self, body: bytes) -> None:
-        self.asked.append((self.path, body))
-        status, data, announced = self.answers[self.path](body)
-        self.send_response(status)
-        self.send_header("Content-Length", str(announced))
-        self.end_headers()
-        self.wfile.write(data)
-        self.close_connection = True
-
-    def address_string(self) -> str:
-        return "test"
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[type[Handler]]:
-    Handler.answers, Handler.asked = {}, []
-    with ThreadingUnixStreamServer(str(tmp_path / "covey.sock"), Handler) as server:
-        server.daemon_threads = True
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield Handler
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +43,7 @@ def whole(data: bytes) -> Callable[[bytes], tuple[int, bytes, int]]:
     return lambda _: (200, data, len(data))
 
 
-def backs_up(agent: type[Handler], answer: Callable[[bytes], tuple[int, bytes, int]]) -> None:
+def backs_up(agent: Any, answer: Callable[[bytes], tuple[int, bytes, int]]) -> None:
     agent.answers = {"/covey/v1/cluster/index": whole(b'{"Index": 42}'), "/covey/v1/cluster/backup": answer}
 
 
@@ -166,7 +122,7 @@ def test_inspect_says_what_a_file_is(run, tmp_path, capsys):
     assert "no backup of Covey" in capsys.readouterr().err
 
 
-def answers_node(agent: type[Handler], path: str) -> None:
+def answers_node(agent: Any, path: str) -> None:
     agent.answers = {path: whole(b'{"NodeID": "n9"}'), "/covey/v1/status": whole(b'{"ClusterID": "c1"}')}
 
 

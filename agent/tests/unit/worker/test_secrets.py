@@ -213,8 +213,8 @@ async def test_without_a_driver_braces_are_only_braces(house: House):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (f"{HIDDEN}{{{{ range }}}}", "secret key: placeholder 1 is none that can be filled in"),
-        (f"{{{{.Node.ID}}}}{HIDDEN}{{{{printf 1}}}}", "secret key: placeholder 2 is none"),
+        (f"{HIDDEN}{{{{ range }}}}", "secret key: placeholder 1 cannot be filled in for this service"),
+        (f"{{{{.Node.ID}}}}{HIDDEN}{{{{printf 1}}}}", "secret key: placeholder 2 cannot be filled in"),
         (f"{HIDDEN}{{{{", "secret key: a placeholder is not closed"),
         ('{{secret "other"}}', "secret key: it refers to secret other, which the task does not have"),
         ('{{env "PATH"}}', "secret key: it refers to env PATH"),
