@@ -28,7 +28,7 @@ from covey.model.session import (
 )
 from covey.model.spec import Role
 from covey.plan.assign import assigned, difference, versions
-from covey.plan.dependencies import held_by
+from covey.plan.dependencies import needed_by
 from covey.state.view import View
 
 #: Bytes of secrets and configs in one message, unless a single one is larger.
@@ -137,7 +137,8 @@ class Session:
         self._role = due
 
     def _assignments(self, view: View) -> Iterator[FromDispatcher]:
-        tasks, needed = assigned(view, self.node_id), held_by(view, self.node_id)
+        tasks = assigned(view, self.node_id)
+        needed = needed_by(view, tasks.values())
         changed, removed_ids = difference(self._sent, tasks)
         held = tuple(sorted(needed))
         if self._sequence and not changed and not removed_ids and held == self._held:

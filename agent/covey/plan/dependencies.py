@@ -14,11 +14,10 @@ import msgspec
 
 from covey.model.changes import Change, Create, Delete, Retire, Update
 from covey.model.errors import FailedPrecondition, InvalidArgument
-from covey.model.objects import Dependency, Service, kind_of
+from covey.model.objects import Dependency, Service, Task, kind_of
 from covey.model.references import Use, uses
 from covey.model.spec import ConfigReference, ContainerSpec, FileTarget, SecretReference, ServiceSpec
 from covey.model.tasks import is_terminal, is_wanted
-from covey.plan.assign import assigned
 from covey.state.view import View
 
 replace = msgspec.structs.replace
@@ -174,10 +173,10 @@ def unused(view: View, kind: str, wanted: Iterable[Dependency]) -> list[Dependen
 # -- what a node may hold
 
 
-def held_by(view: View, node_id: str) -> dict[str, Dependency]:
-    """What the tasks of that node that run or shall run refer to, by id; what is gone is left out."""
+def needed_by(view: View, tasks: Iterable[Task]) -> dict[str, Dependency]:
+    """What those of a node's tasks that run or shall run refer to, by id; what is gone is left out."""
     found: dict[str, Dependency] = {}
-    for task in assigned(view, node_id).values():
+    for task in tasks:
         if is_wanted(task.desired_state) and not is_terminal(task.status.state):
             found.update((thing.id, thing) for thing in _dependencies(view, task.spec.container_spec))
     return found

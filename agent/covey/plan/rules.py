@@ -180,7 +180,8 @@ def _check_files(container: ContainerSpec) -> None:
     taken = {mount.target.rstrip("/"): f"Mounts[{n}]" for n, mount in enumerate(container.mounts or ())}
     for use in uses(container):
         path = f"{CONTAINER}.{use.path}.File"
-        _refuse_if(use.target == "/", f"{use.file.name!r} is no name of a file", f"{path}.Name")
+        named = use.target != "/" and use.target.isprintable()
+        _refuse_if(not named, f"{use.file.name!r} is no name of a file", f"{path}.Name")
         _refuse_if(".." in use.file.name.split("/"), f"{use.file.name!r} must not hold '..'", f"{path}.Name")
         before = taken.setdefault(use.target, use.path)
         doubled = f"{use.target} is the target of {before} already"

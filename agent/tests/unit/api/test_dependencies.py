@@ -165,6 +165,7 @@ async def test_a_service_refers_by_name_or_id_and_gets_the_peers_defaults(client
         ({"configs": [{"ConfigName": "conf", "Runtime": {}}, {"ConfigName": "x"}]}, "config x not found"),
         ({"configs": [{"ConfigName": "conf", "File": {"Name": "../x"}}]}, "must not hold '..'"),
         ({"configs": [{"ConfigName": "conf", "File": {"Name": "/"}}]}, "is no name of a file"),
+        ({"configs": [{"ConfigName": "conf", "File": {"Name": "a\0b"}}]}, "is no name of a file"),
         ({"configs": [{"ConfigName": "conf", "File": {"Name": "x", "UID": "root"}}]}, "File.UID: 'root' is no number"),
         ({"configs": [{"ConfigName": "conf", "File": {"Name": "x", "Mode": 0o4755}}]}, "between 0 and 0777"),
     ],

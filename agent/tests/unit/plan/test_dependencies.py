@@ -8,7 +8,8 @@ from builders import S, node, replace, service, task, view
 from covey.model.objects import Service, StoredConfig, StoredSecret, Task
 from covey.model.secret import Secret
 from covey.model.spec import ConfigReference, DependencySpec, SecretReference
-from covey.plan.dependencies import held_by
+from covey.plan.assign import assigned
+from covey.plan.dependencies import needed_by
 
 KEY = StoredSecret(id="k", spec=DependencySpec(name="key"), data=Secret(b"x"))
 CONF = StoredConfig(id="c", spec=DependencySpec(name="conf"), data=Secret(b"x"))
@@ -26,7 +27,9 @@ def user() -> Service:
 
 
 def held(*tasks: Task) -> set[str]:
-    return set(held_by(view(KEY, CONF, node("n1"), node("n2"), user(), tasks), "n1"))
+    """The ids that node ``n1`` may hold."""
+    state = view(KEY, CONF, node("n1"), node("n2"), user(), tasks)
+    return set(needed_by(state, assigned(state, "n1").values()))
 
 
 def test_a_node_holds_what_its_own_tasks_refer_to():
