@@ -31,8 +31,8 @@ from covey.plan.assign import assigned, difference, versions
 from covey.plan.dependencies import needed_by
 from covey.state.view import View
 
-#: Bytes of secrets and configs in one message, unless a single one is larger.
-PROVISION_BYTES = 4 << 20
+#: Bytes of secrets and configs in one message: even a slow link brings that between two heartbeats.
+PROVISION_BYTES = 1 << 20
 
 
 class ServerChannel(Protocol):

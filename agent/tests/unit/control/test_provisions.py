@@ -114,6 +114,6 @@ def test_many_values_are_cut_into_messages_of_a_moderate_size():
     sizes = [
         sum(len(item.data.reveal()) for item in message.items) for message in told if isinstance(message, Provisions)
     ]
-    assert len(sizes) == 4
+    assert len(sizes) == 15
     assert all(one <= PROVISION_BYTES for one in sizes)
     assert sorted(ids(told)) == sorted(one.id for one in many)

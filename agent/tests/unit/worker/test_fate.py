@@ -18,11 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covey.executor.base import ContainerState
+from covey.executor.fake import FakeExecutor
 from covey.model.objects import Task, TaskStatus
-from covey.model.spec import ContainerSpec, TaskSpec
+from covey.model.secret import Secret
+from covey.model.session import Provision
+from covey.model.spec import ContainerSpec, FileTarget, SecretReference, TaskSpec
 from covey.model.tasks import is_terminal, is_wanted
 
-TASKS = 4
+TASKS = 2
+HIDDEN = "correct horse battery staple"
 
 
 @dataclass
@@ -39,6 +43,7 @@ class Fate:
         return [
             self.assign, self.start, self.shut_down, self.remove, self.take_away, self.crash, self.finish, self.vanish,
             self.engine, self.agent_moves, self.managers, self.drop, self.stranger, self.stubborn, self.time,
+            self.reboot,
         ]  # fmt: skip
 
     async def assign(self, id_: str) -> None:
@@ -107,6 +112,14 @@ class Fate:
     async def time(self, _: str) -> None:
         await asyncio.sleep(20)
 
+    async def reboot(self, _: str) -> None:
+        """Everything stops, and what was in memory is gone."""
+        if self.runs:
+            await self.agent_moves("")
+        self.house.engine.host_down()
+        self.house.files.sweep(())
+        self.house.engine.engine_up()
+
     async def heal(self) -> None:
         """Everything answers again, and time passes."""
         if not self.house.engine.up:
@@ -118,24 +131,54 @@ class Fate:
         await asyncio.sleep(120)
 
 
+class Watching(FakeExecutor):
+    """Notes which containers were started without what they bind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bare: list[str] = []
+
+    async def start(self, container_id: str) -> None:
+        container = self._by_id(container_id)
+        for mount in self.made(container.task_id).spec.container_spec.mounts or () if container else ():
+            source = Path(mount.source or "")
+            if container and not (source.exists() and source.read_text() == HIDDEN):  # noqa: ASYNC240 - virtual time
+                self.bare.append(container.task_id)
+        await super().start(container_id)
+
+
 def _task(id_: str) -> Task:
-    spec = TaskSpec(container_spec=ContainerSpec(image=IMAGE))
+    file = FileTarget(name="key", mode=0o400)
+    secrets = [SecretReference(secret_id="k1", secret_name="key", file=file)]
+    spec = TaskSpec(container_spec=ContainerSpec(image=IMAGE, secrets=secrets))
     status = TaskStatus(state=S.ASSIGNED)
     return Task(
         id=id_, service_id="s1", service_name="w", node_id=NODE, spec=spec, status=status, desired_state=S.READY
     )
 
 
-MOVES = st.tuples(st.integers(0, 14), st.integers(1, TASKS), st.sampled_from([0.0, 0.0, 0.001, 0.05, 1.0]))
+#: Tasks come and start more often than anything else happens, or there would be nothing that it happens to.
+MOVES = st.tuples(
+    st.sampled_from([0, 0, 0, 0, 1, 1, 1, 1, *range(2, 16)]),
+    st.integers(1, TASKS),
+    st.sampled_from([0.0, 0.0, 0.001, 0.05, 1.0]),
+)
 
 
 @given(
-    st.lists(MOVES, max_size=40), st.sampled_from(["", "create", "start", "stop", "remove", "inspect", "containers"])
+    st.lists(MOVES, min_size=10, max_size=50),
+    st.sampled_from(["", "create", "start", "stop", "remove", "inspect", "containers"]),
 )
 @settings(max_examples=150, deadline=None)
 def test_any_fate(story: list[tuple[int, int, float]], slow: str) -> None:
-    with tempfile.TemporaryDirectory() as directory, asyncio.Runner(loop_factory=InlineLoop) as runner:
-        runner.run(_live(House(Path(directory) / "worker"), story, slow))
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        tempfile.TemporaryDirectory(dir="/dev/shm") as memory,
+        asyncio.Runner(loop_factory=InlineLoop) as runner,
+    ):
+        house = House(Path(directory) / "worker", Path(memory), Watching())
+        house.managers.values["k1"] = Provision(id="k1", kind="secret", name="key", data=Secret(HIDDEN.encode()))
+        runner.run(_live(house, story, slow))
 
 
 async def _live(house: House, story: list[tuple[int, int, float]], slow: str) -> None:
@@ -157,6 +200,7 @@ async def _live(house: House, story: list[tuple[int, int, float]], slow: str) ->
 def _check_safety(house: House) -> None:
     assert max(Counter(house.engine.born).values(), default=1) == 1, "a container was made twice"
     assert max(Counter(house.engine.begun).values(), default=1) == 1, "a task ran twice"
+    assert house.engine.bare == [], "a container was started without its secret"
     for task_id in {one for _, report in house.managers.reports for one in report.statuses}:
         states = [status.state for status in house.managers.seen(task_id)]
         assert states == sorted(states), f"{task_id} went down the ladder: {states}"
@@ -164,6 +208,9 @@ def _check_safety(house: House) -> None:
 
 def _check_liveness(house: House) -> None:
     tasks = house.managers.tasks
+    kept = {path.name for path in house.memory.iterdir()}
+    alive = {one.id for one in tasks.values() if not is_terminal(house.managers.seen(one.id)[-1].state)}
+    assert kept <= alive, "a secret outlived its task"
     for one in tasks.values():
         status, container = house.managers.seen(one.id)[-1], house.engine.container(one.id)
         runs = container is not None and container.state is ContainerState.RUNNING
