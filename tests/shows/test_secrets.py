@@ -6,14 +6,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from covey_lab.host import Host
 from covey_lab.waiting import wait_until
-from covey_shows.cluster import SOCKET, Cluster, Play
+from covey_shows.cluster import SOCKET, Cluster
 
 pytestmark = pytest.mark.lab
 
@@ -161,39 +160,3 @@ def test_nothing_is_left_after_the_service(cluster: Cluster, web: str) -> None:
         assert traces(cluster.host("two"), value) == []
     cluster.docker("secret", "rm", "key")
     assert cluster.docker("secret", "ls", "-q") == ""
-
-
-def declared(cluster: Cluster, directory: Path, value: str, *words: str) -> Play:
-    """The role with a secret of that value, which a file holds as Vault's would, and a service that reads it."""
-    reference = {"secret_name": "vaulted", "uid": "1000", "mode": "0400"}
-    service = {
-        "name": "reader",
-        "image": cluster.image(),
-        "secrets": [reference],
-        "placement": {"constraints": ON_TWO[1:]},
-    }
-    file = directory / "variables.json"
-    file.write_text(json.dumps({"covey_secrets": [{"name": "vaulted", "data": value}], "covey_services": [service]}))
-    return cluster.play(str(Path(__file__).with_name("secrets.yml")), "-e", f"@{file}", *words)
-
-
-def test_ansible_declares_them_and_never_tells_the_value(cluster: Cluster, tmp_path: Path) -> None:
-    first = declared(cluster, tmp_path, HIDDEN, "-vvv", "--diff")
-    assert first.changed["one"] == 2
-    look = "cat /run/secrets/vaulted; stat -c ' %u %a' /run/secrets/vaulted"
-    two = cluster.host("two")
-    assert two.docker("exec", container(cluster, two, "reader"), "sh", "-c", look).out.strip() == HIDDEN + " 1000 400"
-    again = declared(cluster, tmp_path, HIDDEN)
-    assert not any(again.changed.values())
-    foretold = declared(cluster, tmp_path, SECOND, "--check", "--diff", "-v")
-    assert foretold.changed["one"] == 1
-    new = declared(cluster, tmp_path, SECOND, "--diff", "-vvv")
-    assert new.changed["one"] == 1  # the secret; its service follows by itself, and the role waits for it
-    assert two.docker("exec", container(cluster, two, "reader"), "sh", "-c", look).out.strip() == SECOND + " 1000 400"
-    for play in (first, foretold, new):
-        for value in (HIDDEN, SECOND):
-            assert value not in play.output
-            assert base64.b64encode(value.encode()).decode() not in play.output
-    assert traces(cluster.manager, SECOND) == []
-    cluster.docker("service", "rm", "reader")
-    cluster.docker("secret", "rm", "vaulted")
