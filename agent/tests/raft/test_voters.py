@@ -156,6 +156,37 @@ async def test_who_answers_the_leader_is_known(cluster):
     await eventually(lambda: leader.store.reachable() == {"node-a", "node-b", "node-c"} - {other.node_id})
 
 
+async def test_a_newcomer_gets_its_vote_while_writes_never_cease(calm):
+    founder, stop = await calm.found(), asyncio.Event()
+    await calm.leader()
+
+    async def writer(number):
+        count = 0
+        while not stop.is_set():
+            await founder.store.propose(create(f"w{number}-{count}"), 10)
+            count += 1
+
+    writers = [asyncio.create_task(writer(number)) for number in range(20)]
+    await eventually(lambda: len(founder.store.view().services) > 100)
+    await calm.join("node-b")
+    stop.set()
+    await asyncio.gather(*writers)
+    assert set(founder.store.members()) == {"node-a", "node-b"}
+    await calm.holds(calm.members["node-b"], founder.store.view().service_names)
+
+
+async def test_the_lead_is_not_offered_to_one_whose_disk_is_full(cluster):
+    """It holds everything and is connected, so that it would be asked first, and would never answer."""
+    await cluster.of(4)
+    leader = await cluster.leader()
+    full = max((member for member in cluster.running() if member is not leader), key=lambda m: m.store.raft_id)
+    full.store._engine._core.stalled = True
+    await eventually(lambda: full.node_id not in leader.store.reachable())
+    with pytest.raises(NotLeader):
+        await leader.store.remove_member(leader.node_id, 10)
+    assert await cluster.leader() not in (leader, full)
+
+
 async def test_whoever_waits_for_a_change_is_answered_when_the_store_ends(calm, monkeypatch):
     """A newcomer that takes in nothing keeps the call waiting."""
     monkeypatch.setattr("tests.raft.harness.Member.start", mute(calm.member("node-b")))

@@ -13,7 +13,7 @@ from covey.store.raft.outbox import Network, Outbox
 from covey.store.raft.prevote import Canvass, Standing, advise
 from covey.store.raft.wire import AnyMessage, PreVote, PreVoted, RequestVote, TimeoutNow, Vote
 
-_FOLLOWER = library._RAFT_STATE.FOLLOWER
+FOLLOWER = library._RAFT_STATE.FOLLOWER
 
 #: A round of asking lasts this part of an election time-out.
 _ROUND = 0.25
@@ -111,20 +111,10 @@ class Electing(SyncObj):
         if not self.otherNodes:
             self._SyncObj__raftElectionDeadline = 0.0
 
-    def step_down(self) -> None:
-        """Lead no longer; of the followers the one that holds most is asked to take over at once."""
-        if self._SyncObj__raftLeader == self.selfNode:
-            holds = self._SyncObj__raftMatchIndex
-            heirs = [(holds.get(node, 0), node.id) for node in self.otherNodes if self.isNodeConnected(node)]
-            for _, heir in sorted(heirs)[-1:]:
-                self.network.post(heir, TimeoutNow(self.raftCurrentTerm))
-        self._SyncObj__setState(_FOLLOWER)
-        self._SyncObj__raftLeader = None
-
     def _catch_up(self, term: int) -> None:
         """A member is in a later term: whatever this node was in its own is over."""
         if term <= self.raftCurrentTerm:
             return
         self._SyncObj__setCurrentTerm(term, None)
-        self._SyncObj__setState(_FOLLOWER)
+        self._SyncObj__setState(FOLLOWER)
         self._SyncObj__raftLeader = None

@@ -266,18 +266,19 @@ class Engine:
             await self._change(change)
 
     async def _bring_up(self, raft_id: str, address: str) -> None:
-        """Have the newcomer hold what is committed before anything depends on its word."""
-        deadline = self.loop.time() + CATCH_UP
-        self._core.teach(raft_id, address)
-        while self._core.holds(raft_id) < self._core.raftCommitIndex:
-            if self.loop.time() > deadline:
-                raise Unavailable(
-                    f"manager {node_of(raft_id)} has not received all of the cluster's state yet "
-                    f"({self._core.holds(raft_id)} of {self._core.raftCommitIndex} entries); it gets its vote then"
-                )
-            await asyncio.sleep(self._timings.tick)
+        """Have the newcomer hold what was committed a moment ago before anything depends on its word."""
+        deadline, core = self.loop.time() + CATCH_UP, self._core
+        while self.loop.time() < deadline:
             self._require_leadership()
-            self._core.teach(raft_id, address)
+            core.teach(raft_id, address)
+            goal = core.raftCommitIndex
+            await asyncio.sleep(self._timings.tick)
+            if core.holds(raft_id) >= goal:
+                return
+        raise Unavailable(
+            f"manager {node_of(raft_id)} has not received all of the cluster's state yet "
+            f"({core.holds(raft_id)} of {core.raftCommitIndex} entries); it gets its vote then"
+        )
 
     async def _remove_member(self, node_id: str) -> None:
         async with self._changing:
@@ -326,7 +327,7 @@ class Engine:
                 if self.loop.time() > deadline:
                     raise Unavailable("no other manager has taken the lead yet, so this one keeps its vote for now")
                 if self.loop.time() > nudged + NUDGE:
-                    core.transferLeadership()
+                    core.nudge_heir()
                     nudged = self.loop.time()
                 await asyncio.sleep(self._timings.tick)
         finally:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import pysyncobj.syncobj as library
 from pysyncobj.node import Node
 
-from covey.store.raft.election import Electing
+from covey.store.raft.election import FOLLOWER, Electing
 from covey.store.raft.membership import Change, decode_change, node_of
-from covey.store.raft.wire import PreVoted, Removed
+from covey.store.raft.wire import PreVoted, Removed, TimeoutNow
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +57,26 @@ class Group(Electing):
         heard = self._SyncObj__lastResponseTime
         alive = {n.id for n in self.otherNodes if self.isNodeConnected(n) and heard.get(n, 0.0) > horizon}
         return frozenset(alive | {self.selfNode.id})
+
+    # -- another leader
+
+    def _heirs(self) -> list[Node]:
+        """The followers that answer, who holds most at the end."""
+        holds, answering = self._SyncObj__raftMatchIndex, self.reachable()
+        return sorted((n for n in self.otherNodes if n.id in answering), key=lambda n: (holds.get(n, 0), n.id))
+
+    def nudge_heir(self) -> None:
+        """Ask a follower that holds everything to take over at once, if there is one."""
+        for heir in self._heirs()[-1:]:
+            self.transferLeadership(heir)
+
+    def step_down(self) -> None:
+        """Lead no longer; of the followers the one that holds most is asked to take over at once."""
+        if self._SyncObj__raftLeader == self.selfNode:
+            for heir in self._heirs()[-1:]:
+                self.network.post(heir.id, TimeoutNow(self.raftCurrentTerm))
+        self._SyncObj__setState(FOLLOWER)
+        self._SyncObj__raftLeader = None
 
     # -- learners
 
