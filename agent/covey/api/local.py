@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from covey.api import decode, render
+from covey.api import decode, render, rotate
 from covey.api.bodies import CompleteRequest, JoinRequestBody
 from covey.api.call import Call
 from covey.api.http import JSON_TYPE, Response
@@ -45,9 +45,12 @@ async def version(call: Call) -> Response:
 
 async def info(call: Call) -> Response:
     answer, problem = await call.known.get("/info")
-    answer["Swarm"] = render.swarm_section(call.node.status(), _view(call))
-    if problem:
-        answer["Warnings"] = [*(answer.get("Warnings") or ()), f"WARNING: {problem}"]
+    view = _view(call)
+    answer["Swarm"] = render.swarm_section(call.node.status(), view)
+    warnings = [f"WARNING: {problem}"] if problem else []
+    warnings += rotate.warnings(view) if view is not None else []
+    if warnings:
+        answer["Warnings"] = [*(answer.get("Warnings") or ()), *warnings]
     return Response.json(answer)
 
 

@@ -27,7 +27,7 @@ async def inspect(call: ManagerCall) -> Response:
 
 def _shown(call: ManagerCall, node: Node) -> Json:
     now = call.store.leadership()
-    return render.node(node, call.view, now.leader, call.store.reachable() if now.leading else None)
+    return render.node(node, now.leader, call.store.reachable() if now.leading else None)
 
 
 async def update(call: ManagerCall) -> Response:

@@ -14,6 +14,7 @@ from typing import Any
 from covey.api import specs
 from covey.api.ports import LocalState, NodeReport
 from covey.api.specs import Json
+from covey.control.authority import wanted_root
 from covey.control.cluster import join_token
 from covey.model.objects import (
     Cluster,
@@ -57,16 +58,20 @@ def given(**fields: Any) -> Json:
 
 
 @lru_cache(maxsize=4)
-def tls_info(root_pem: bytes) -> Json:
-    """The authority, as nodes and clusters show it."""
+def tls_info(root_pem: bytes, wanted_pem: bytes) -> Json:
+    """The cluster's authority: the root that counts, and who is to sign every certificate."""
     if not root_pem:
         return {}
-    issuer = issuer_info(root_pem)
-    return {
-        "TrustRoot": root_pem.decode(),
-        "CertIssuerSubject": base64.b64encode(issuer.subject).decode(),
-        "CertIssuerPublicKey": base64.b64encode(issuer.public_key).decode(),
-    }
+    issuer = issuer_info(wanted_pem)
+    return _tls_info(root_pem, issuer.subject, issuer.public_key)
+
+
+def _tls_info(root_pem: bytes, subject: bytes, public_key: bytes) -> Json:
+    return given(
+        TrustRoot=root_pem.decode(),
+        CertIssuerSubject=base64.b64encode(subject).decode(),
+        CertIssuerPublicKey=base64.b64encode(public_key).decode(),
+    )
 
 
 def cluster(thing: Cluster) -> Json:
@@ -74,8 +79,8 @@ def cluster(thing: Cluster) -> Json:
     return {
         **meta(thing),
         "Spec": specs.cluster(thing.spec),
-        "TLSInfo": tls_info(thing.root_certificate),
-        "RootRotationInProgress": False,
+        "TLSInfo": tls_info(thing.root_certificate, wanted_root(thing)),
+        "RootRotationInProgress": thing.rotation is not None,
         **ADDRESSES,
     }
 
@@ -119,13 +124,13 @@ def swarm_header(report: NodeReport, manages: bool) -> str:
 # -- nodes
 
 
-def node(thing: Node, view: View, leader: str | None, reachable: Collection[str] | None) -> Json:
+def node(thing: Node, leader: str | None, reachable: Collection[str] | None) -> Json:
     """A node; ``leader`` is the id of the one that leads, ``reachable`` who answers it, None if that is not known."""
     role = {"Role": str(thing.spec.role), "Availability": str(thing.spec.availability)}
     shown: Json = {
         **meta(thing),
         "Spec": {"Labels": {}, **given(Name=thing.spec.name), **given(Labels=thing.spec.labels), **role},
-        "Description": _description(thing, view),
+        "Description": _description(thing),
         "Status": {
             "State": str(thing.status.state),
             **given(Message=thing.status.message, Addr=thing.status.address),
@@ -148,16 +153,15 @@ def reachability(thing: Node, reachable: Collection[str] | None) -> str:
     return REACHABLE if thing.id in reachable else UNREACHABLE
 
 
-def _description(thing: Node, view: View) -> Json:
-    host, engine = thing.description, thing.description.engine
-    root = next((each.root_certificate for each in view.clusters.values()), b"")
+def _description(thing: Node) -> Json:
+    host, engine, tls = thing.description, thing.description.engine, thing.description.tls
     plugins = [{"Type": kind, "Name": name} for kind, name in engine.plugins]
     return {
         "Hostname": host.hostname,
         "Platform": given(Architecture=host.architecture, OS=host.os),
         "Resources": given(NanoCPUs=host.nano_cpus, MemoryBytes=host.memory_bytes),
         "Engine": given(EngineVersion=engine.version, Labels=engine.labels, Plugins=plugins),
-        "TLSInfo": tls_info(root),
+        "TLSInfo": _tls_info(tls.trust_root, tls.issuer_subject, tls.issuer_public_key),
     }
 
 

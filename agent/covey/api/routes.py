@@ -103,6 +103,7 @@ ROUTES = (
     #
     Route("GET", "/covey/v1/status", anywhere=local.status),
     Route("POST", "/covey/v1/renew", anywhere=local.renew),
+    Route("GET", "/covey/v1/rotation", leader=swarm.rotation),
     Route("POST", "/covey/v1/join/request", anywhere=local.request_join),
     Route("POST", "/covey/v1/join/complete", anywhere=local.complete_join),
     Route("POST", "/covey/v1/join/admit", leader=declare.admit),

@@ -66,7 +66,8 @@ def checked_cluster(spec: ClusterSpec) -> ClusterSpec:
             f"{beat} nanoseconds are too short a heartbeat; the least is {LEAST_HEARTBEAT}",
             "Dispatcher.HeartbeatPeriod",
         )
-    expiry = spec.ca_config.node_cert_expiry if spec.ca_config else None
+    config = spec.ca_config
+    expiry = config.node_cert_expiry if config else None
     if expiry and expiry < LEAST_EXPIRY:
         raise InvalidArgument(
             f"minimum certificate expiry time is 1h ({LEAST_EXPIRY} nanoseconds), not {expiry}",
@@ -75,7 +76,7 @@ def checked_cluster(spec: ClusterSpec) -> ClusterSpec:
     return msgspec.structs.replace(
         spec,
         dispatcher=spec.dispatcher if beat else None,
-        ca_config=spec.ca_config if expiry else None,
+        ca_config=msgspec.structs.replace(config, node_cert_expiry=expiry or None) if config else None,
         encryption_config=spec.encryption_config if spec.auto_lock else None,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
-from covey.api import decode, render, rules
+from covey.api import decode, render, rotate, rules
 from covey.api.bodies import (
     DEFAULT_LISTEN,
     InitBody,
@@ -17,6 +17,7 @@ from covey.api.bodies import (
 from covey.api.call import Call, ManagerCall, version_of
 from covey.api.http import Query, Response
 from covey.api.ports import LocalState
+from covey.control.authority import begin_rotation
 from covey.control.cluster import TokenSecrets, with_tokens, with_unlock_key
 from covey.model.changes import Update
 from covey.model.errors import FailedPrecondition, InvalidArgument
@@ -48,7 +49,7 @@ async def init(call: Call) -> Response:
         listen_addr=body.listen_addr,
         advertise_addr=body.advertise_addr,
         availability=body.availability or Availability.ACTIVE,
-        spec=rules.checked_cluster(spec),
+        spec=rotate.without_root(rules.checked_cluster(spec)),
     )
     return Response.json(await call.node.init(request))
 
@@ -96,9 +97,21 @@ async def inspect(call: ManagerCall) -> Response:
 async def update(call: ManagerCall) -> Response:
     version = version_of(call.request, "swarm")
     spec = rules.checked_cluster(decode.body_as(ClusterSpec, call.request.body))
+    spec, root = rotate.asked_root(call.view.cluster, spec, call.clock.now())
     cluster = msgspec.structs.replace(call.view.cluster, version=version, spec=spec)
+    if root is not None:
+        cluster = begin_rotation(cluster, root, _both(call), call.clock.now())
     await call.propose(Update(_relocked(_rotated(cluster, call), call)))
     return Response(200)
+
+
+async def rotation(call: ManagerCall) -> Response:
+    return Response.json(rotate.progress(call.view))
+
+
+def _both(call: ManagerCall) -> TokenSecrets:
+    worker, manager = (Secret(call.clock.secret(SECRET_BYTES)) for _ in Role)
+    return TokenSecrets(worker, manager)
 
 
 def _rotated(cluster: Cluster, call: ManagerCall) -> Cluster:

@@ -63,12 +63,25 @@ def rotate_tokens(cluster: Cluster, secrets: TokenSecrets) -> Change:
 
 
 def with_tokens(cluster: Cluster, secrets: TokenSecrets) -> Cluster:
-    """The cluster with tokens for its root made from these secrets."""
+    """The cluster with tokens for its root, and for the one on its way in, made from these secrets."""
+    kept = cluster.worker_token, cluster.manager_token
+    worker, manager = tokens_of(cluster.root_certificate, secrets, kept)
+    cluster = msgspec.structs.replace(cluster, worker_token=worker, manager_token=manager)
+    turning = cluster.rotation
+    if turning is None:
+        return cluster
+    worker, manager = tokens_of(turning.certificate, secrets, (turning.worker_token, turning.manager_token))
+    turning = msgspec.structs.replace(turning, worker_token=worker, manager_token=manager)
+    return msgspec.structs.replace(cluster, rotation=turning)
+
+
+def tokens_of(root_pem: bytes, secrets: TokenSecrets, kept: tuple[Secret, Secret]) -> tuple[Secret, Secret]:
+    """The tokens of the worker and of the manager under that root; one without a secret is kept."""
     worker, manager = (
-        kept if secret is None else Secret(make_token(cluster.root_certificate, secret.reveal()).encode())
-        for kept, secret in ((cluster.worker_token, secrets.worker), (cluster.manager_token, secrets.manager))
+        old if secret is None else Secret(make_token(root_pem, secret.reveal()).encode())
+        for old, secret in zip(kept, (secrets.worker, secrets.manager), strict=True)
     )
-    return msgspec.structs.replace(cluster, worker_token=worker, manager_token=manager)
+    return worker, manager
 
 
 def with_unlock_key(cluster: Cluster, fresh: Secret, *, rotate: bool = False) -> Cluster:
@@ -84,11 +97,6 @@ def join_token(cluster: Cluster, role: Role) -> str:
     """The token that lets a node join in this role, whole.  Whoever may see it may join."""
     token = cluster.manager_token if role is Role.MANAGER else cluster.worker_token
     return token.reveal().decode()
-
-
-def root_of(cluster: Cluster) -> RootCA:
-    """The authority that signs this cluster's certificates."""
-    return RootCA(cluster.root_certificate, cluster.root_key)
 
 
 def certificate_lifetime(spec: ClusterSpec) -> float:

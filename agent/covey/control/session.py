@@ -14,9 +14,10 @@ from typing import Protocol
 
 from covey.control.roster import epoch_of, heartbeat_period, managers_of, role_due
 from covey.model.errors import CoveyError
-from covey.model.objects import Dependency, NodeState, kind_of
+from covey.model.objects import Cluster, Dependency, Node, NodeState, kind_of
 from covey.model.session import (
     Assignments,
+    CertificateWanted,
     FromDispatcher,
     FromWorker,
     ManagersChanged,
@@ -24,11 +25,13 @@ from covey.model.session import (
     Provisions,
     Refused,
     RoleWanted,
+    RootChanged,
     Welcome,
 )
 from covey.model.spec import Role
 from covey.plan.assign import assigned, difference, versions
 from covey.plan.dependencies import needed_by
+from covey.plan.rotation import has_moved
 from covey.state.view import View
 
 #: Bytes of secrets and configs in one message: even a slow link brings that between two heartbeats.
@@ -72,20 +75,15 @@ class Session:
         self._over = asyncio.Event()
         self._managers, self._epoch = managers_of(view), epoch_of(view)
         self._role: Role | None = None
+        self._roots: tuple[bytes, bytes] = (b"", b"")
         self._sequence = 0
         self._sent: dict[str, int] = {}
         self._held: tuple[str, ...] = ()  # ids of the secrets and configs that the node was given and may keep
         self._seen: View | None = None
 
-    def welcome(self, protocol: int) -> Welcome:
-        """The answer to Hello; the session goes on in that protocol."""
-        return Welcome(
-            session_id=self.id,
-            heartbeat_period=self.period,
-            managers=self._managers,
-            protocol=protocol,
-            epoch=self._epoch,
-        )
+    def welcome(self) -> Welcome:
+        """The answer to Hello."""
+        return Welcome(session_id=self.id, heartbeat_period=self.period, managers=self._managers, epoch=self._epoch)
 
     def post(self, message: FromDispatcher) -> None:
         """Send it soon."""
@@ -141,6 +139,21 @@ class Session:
         if due is not node.role and due is not self._role:
             yield RoleWanted(role=due)
         self._role = due
+        if view.clusters:
+            yield from self._root_news(view.cluster, node)
+
+    def _root_news(self, cluster: Cluster, node: Node) -> Iterator[FromDispatcher]:
+        """Told once each: to move to the root on its way in, and which root alone counts once it is in."""
+        turning, (asked, only) = cluster.rotation, self._roots
+        if turning is not None:
+            if node.id in turning.told and turning.certificate != asked and not has_moved(node, turning):
+                self._roots = turning.certificate, only
+                yield CertificateWanted()
+            return
+        root, trusted = cluster.root_certificate, node.description.tls.trust_root
+        if trusted and trusted != root and only != root:
+            self._roots = asked, root
+            yield RootChanged(root=root)
 
     def _assignments(self, view: View) -> Iterator[FromDispatcher]:
         tasks = assigned(view, self.node_id)

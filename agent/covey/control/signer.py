@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from covey.control.cluster import certificate_lifetime, join_token, root_of
+from covey.control.authority import certify, issuing
+from covey.control.cluster import join_token
 from covey.control.limits import RateLimit
 from covey.control.roster import managers_of, role_due
 from covey.model.admission import Admission, ManagerInfo
@@ -116,15 +117,12 @@ class Signer:
 
     def _certify(self, view: View, node_id: str, csr: bytes) -> Admission:
         node, cluster = _existing(view, node_id), view.cluster
-        lifetime = certificate_lifetime(cluster.spec)
-        root = root_of(cluster)
-        leaf = ca.sign(root, csr, node.id, node.role, cluster.id, self._clock.now(), lifetime)
         return Admission(
             node_id=node.id,
             cluster_id=cluster.id,
             role=node.role,
-            certificate=leaf.decode("ascii"),
-            root_ca=root.cert_pem.decode("ascii"),
+            certificate=certify(cluster, node, csr, self._clock.now()).decode("ascii"),
+            root_ca=issuing(cluster).trusted.decode("ascii"),
             managers=tuple(ManagerInfo(node_id=m.node_id, addr=m.address) for m in managers_of(view)),
         )
 

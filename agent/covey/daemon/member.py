@@ -6,18 +6,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from covey.api.http import Request, Response
 from covey.client.channel import Connector
 from covey.client.managers import Managers, try_each
+from covey.control.authority import tls_of
 from covey.control.roster import managers_of
 from covey.daemon import addresses
 from covey.daemon.config import Config
 from covey.daemon.locking import DiskLock
 from covey.daemon.places import Places, Settings
 from covey.daemon.raft import open_store
+from covey.daemon.renewal import Renewals
 from covey.daemon.supervisor import Supervisor
 from covey.executor.docker import DockerExecutor
 from covey.executor.translate import Owner
@@ -63,11 +65,11 @@ class Member:
         *,
         supervisor: Supervisor,
         answer_as_leader: Answer,
-        renewal_wanted: Callable[[], None],
+        renewals: Renewals,
     ) -> None:
         self.who = who
         self._settings, self._config, self._places, self._clock = settings, config, places, clock
-        self._supervisor, self._answer, self._renewal_wanted = supervisor, answer_as_leader, renewal_wanted
+        self._supervisor, self._answer, self._renewals = supervisor, answer_as_leader, renewals
         self._context = tls.client_context(who)
         self._client = Managers(lambda: self._context)
         self._connector = Connector(lambda: self._context)
@@ -89,7 +91,14 @@ class Member:
             files=_task_files(self._config),
             connector=self._connector,
             clock=self._clock,
-            callbacks=Callbacks(role_wanted=self._role_wanted, refused=self._refused, epoch=self._heard_epoch),
+            callbacks=Callbacks(
+                role_wanted=self._role_wanted,
+                refused=self._refused,
+                epoch=self._heard_epoch,
+                certificate_wanted=self._renewals.want,
+                root_changed=self._renewals.trust,
+                tls=lambda: tls_of(self.who),
+            ),
             seeds=seeds,
             packets=IpTables(),
         )
@@ -99,11 +108,6 @@ class Member:
     def managing(self) -> Manager | None:
         """This node as a manager, None if it is not (yet)."""
         return self._manager
-
-    def turns(self) -> Mapping[str, int]:
-        """How often the Raft thread came round, where there is one."""
-        turns = self._store.turns if self._store is not None else None
-        return {} if turns is None else {"Raft thread": turns}
 
     def managers(self) -> tuple[ManagerInfo, ...]:
         """The managers one may turn to, as far as this node knows."""
@@ -160,10 +164,10 @@ class Member:
 
     def renewed(self, who: Identity) -> None:
         """Show the new certificate to each new connection, and make those that last anew before they are let go."""
-        self.who = who
+        moves, self.who = who.certificate != self.who.certificate, who
         self._context = tls.client_context(who)
-        self._worker.certificate_changed()
-        if self._store is not None:
+        self._worker.certificate_changed(moves=moves)
+        if moves and self._store is not None:
             self._store.redial()
 
     # -- life
@@ -206,7 +210,7 @@ class Member:
         self._run_while_managing("manager", self._manager.run())
         self._run_while_managing("vote", self._get_vote(store), endless=False)
         self._run_while_managing("leader hints", self._hint(store))
-        lock = DiskLock(store, self._places, lambda: self.who, self._renewal_wanted)
+        lock = DiskLock(store, self._places, lambda: self.who, self._renewals.want)
         self._run_while_managing("disk lock", lock.follow())
 
     def _services(self, store: RaftStore, manager: Manager) -> Services:
@@ -267,12 +271,12 @@ class Member:
         self.superseded = str(end)
         await self._stop_manager()
         if self._worker.standing.session_id:
-            self._renewal_wanted()
+            self._renewals.want()
 
     def _heard_epoch(self, epoch: int) -> None:
         """A manager's word, through the worker's session: this node's own manager may not have heard."""
         if self.superseded:
-            self._renewal_wanted()
+            self._renewals.want()
         elif self._store is not None:
             self._store.supersede(epoch)
 
@@ -282,10 +286,6 @@ class Member:
 
     def _run(self, name: str, work: Coroutine[Any, Any, Any], *, endless: bool = True) -> None:
         self._tasks.append(self._supervisor.start(f"{name} of node {self.who.node_id}", work, endless=endless))
-
-    async def announce_restart(self, within: float) -> None:
-        """Have the managers wait for this agent, which is about to restart."""
-        await self._worker.announce_restart(within)
 
     async def stop(self) -> None:
         """Stop every part; containers run on."""
@@ -313,7 +313,7 @@ class Member:
         """A new certificate says the new role."""
         if role is not self.who.role:
             log.info("this node shall become a %s", role)
-            self._renewal_wanted()
+            self._renewals.want()
 
     def _refused(self, reason: str) -> None:
         log.error("the managers refuse this node: %s", reason)

@@ -12,15 +12,17 @@ import time
 from pathlib import Path
 
 from covey.api.bodies import RestoreRequest
-from covey.control.cluster import Founder, certificate_lifetime, root_of
+from covey.control.authority import certify, issuing
+from covey.control.cluster import Founder
 from covey.control.recovery import recovered, restored
 from covey.daemon import addresses
 from covey.daemon.places import Places, Settings
 from covey.model.admission import ManagerInfo
 from covey.model.changes import Batch
 from covey.model.clock import Clock
+from covey.model.objects import Node
 from covey.model.spec import Role
-from covey.security import ca, keys
+from covey.security import keys
 from covey.security.identity import Identity, assemble
 from covey.store import backup
 from covey.store.raft import epoch as epochs
@@ -35,9 +37,9 @@ def restore(
     """The backup's cluster with this host as its only manager, in ``forming/``; the caller makes it count."""
     _, view = backup.read(io.BytesIO(request.file), request.passphrase)
     cluster, now = view.cluster, clock.now()
-    node_id, key, root = clock.new_id(), keys.new_key(), root_of(cluster)
-    leaf = ca.sign(root, keys.make_csr(key), node_id, Role.MANAGER, cluster.id, now, certificate_lifetime(cluster.spec))
-    who = assemble(leaf, key, root.cert_pem)
+    node_id, key = clock.new_id(), keys.new_key()
+    certificate = certify(cluster, Node(id=node_id, role=Role.MANAGER), keys.make_csr(key), now)
+    who = assemble(certificate, key, issuing(cluster).trusted)
     address = _server_address(settings)
     places.form(who, settings, (ManagerInfo(node_id=node_id, addr=address),))
     epoch = epochs.following(cluster.epoch, now)

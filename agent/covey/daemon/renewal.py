@@ -30,58 +30,80 @@ class Renewing(Protocol):
     async def renew(self) -> None:
         """Get a new certificate and use it; a CoveyError or OSError says why not."""
 
+    async def trust(self, root: bytes) -> None:
+        """Of the roots trusted so far, trust only this one; a CoveyError or OSError says why not."""
+
 
 class Renewals:
     """``run`` keeps the certificate fresh."""
 
     def __init__(self, life: Renewing, clock: Clock) -> None:
         self._life, self._clock = life, clock
-        self._wanted = asyncio.Event()
+        self._stirred = asyncio.Event()
+        self._wanted, self._root = False, b""
         self._who: Identity | None = None
         self._dice = 0.0
 
     def want(self) -> None:
         """A manager asks for a new certificate now."""
-        self._wanted.set()
+        self._wanted = True
+        self._stirred.set()
+
+    def trust(self, root: bytes) -> None:
+        """A manager says that only this root counts from now on."""
+        self._root = root
+        self._stirred.set()
 
     async def run(self) -> None:
         """Until cancelled."""
         failures, retry_at = 0, 0.0
         while True:
             await self._wait(retry_at)
-            self._wanted.clear()
             try:
-                await self._life.renew()
+                await self._act()
                 failures, retry_at = 0, 0.0
             except (CoveyError, OSError) as error:
                 failures += 1
                 retry_at = self._clock.now() + self._pause(failures)
-                self._wanted.set()
+                self._wanted = True
                 log.warning("the certificate could not be renewed yet: %s", error)
 
+    async def _act(self) -> None:
+        root, self._root = self._root, b""
+        if root:
+            try:
+                await self._life.trust(root)
+            except (CoveyError, OSError) as error:
+                log.warning("a new certificate will have to bring the new root: %s", error)
+            else:
+                return
+        self._wanted = False
+        await self._life.renew()
+
     async def _wait(self, retry_at: float) -> None:
-        """Return once there is a certificate to renew, but not before ``retry_at``."""
+        """Return once there is something to do, but not before ``retry_at`` what failed already."""
         while True:
+            self._stirred.clear()
             now = self._clock.now()
-            due = max(self._due(), retry_at)
+            due = self._due(retry_at)
             if due <= now:
                 return
             try:
                 async with asyncio.timeout(min(LOOK, due - now)):
-                    await (self._wanted.wait() if not self._wanted.is_set() else asyncio.Event().wait())
+                    await self._stirred.wait()
             except TimeoutError:
                 continue
 
-    def _due(self) -> float:
-        """When to renew; the dice are thrown once for each certificate."""
+    def _due(self, retry_at: float) -> float:
+        """When to act; the dice are thrown once for each certificate."""
         who = self._life.identity()
         if who is not self._who:
             self._who, self._dice = who, self._clock.random()
         if who is None:
             return float("inf")
-        if self._wanted.is_set():
+        if self._root:
             return 0.0
-        return lifetime.renew_at(who.not_before, who.not_after, self._dice)
+        return max(retry_at, 0.0 if self._wanted else lifetime.renew_at(who.not_before, who.not_after, self._dice))
 
     def _pause(self, failures: int) -> float:
         if self._who is None:

@@ -208,15 +208,17 @@ class ClusterServer:
             self._slow_down(address)
         if peer is None:
             return Caller(address)
-        caller = Caller(address, self._in_time(peer))
+        caller = Caller(address, self._holding(peer, connection))
         if not self._of.store.leadership().leading:
             return _by_certificate(door.needs, caller)
         return self._known(door.needs, self._on_behalf(request, caller))
 
-    def _in_time(self, peer: Peer) -> Peer:
-        """The peer, unless its connection has outlived its certificate."""
+    def _holding(self, peer: Peer, connection: ssl.SSLObject) -> Peer:
+        """The peer, unless its connection has outlived its certificate, or the root that vouched for it."""
         if peer.not_after < self._of.clock.now():
             raise errors.Forbidden(f"the certificate of node {peer.node_id} has ended: call again with a renewed one")
+        if connection.context is not self._fresh_context() and not tls.holds(connection, self._of.identity()):
+            raise errors.Forbidden(f"the root of node {peer.node_id}'s certificate has been replaced: renew it")
         return peer
 
     def _slow_down(self, address: str) -> None:
@@ -280,8 +282,10 @@ class ClusterServer:
     # -- behind the doors
 
     async def root(self, _request: web.Request, _caller: Caller, _body: bytes) -> web.StreamResponse:
-        """The root certificate."""
-        return web.Response(body=self._of.identity().root, content_type="application/x-pem-file")
+        """The root certificate that join tokens name."""
+        clusters = self._of.store.view().clusters.values()
+        root = next((cluster.root_certificate for cluster in clusters), self._of.identity().root)
+        return web.Response(body=root, content_type="application/x-pem-file")
 
     async def join(self, _request: web.Request, caller: Caller, body: bytes) -> web.StreamResponse:
         """Let in the holder of a token."""

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 
 from covey.model.objects import NodeDescription, NodeStatus, Object, TaskStatus, UpdateStatus
 
-#: The newest format of log entries and snapshots that this release reads.  It grows with each new kind of change or
-#: object; a field that an older release may ignore needs no new one.
-FORMAT = 1
+BATCH_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +84,10 @@ class Batch:
     """One command of the log.
 
     ``request_id`` makes a repeat harmless.  ``fence`` is the term of the leader that decided it, 0 for none: once a
-    newer term has written, older fences are refused.  ``at`` is the proposer's time, for ``updated_at``.  ``format`` is
-    what it was read in; the codec writes what the changes need.
+    newer term has written, older fences are refused.  ``at`` is the proposer's time, for ``updated_at``.
     """
 
     request_id: str
     at: float
     changes: tuple[Change, ...]
     fence: int = 0
-    format: int = 1

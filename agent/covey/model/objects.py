@@ -47,6 +47,26 @@ class NodeState(StrEnum):
     DISCONNECTED = "disconnected"
 
 
+class RootRotation(Record, kw_only=True):
+    """A root on its way in: new certificates are signed by it, and it replaces the old one once every node has moved.
+
+    ``cross_certificate`` is the new root's name and key signed by the old root, by which nodes that only trust that one
+    accept certificates of the new one.  ``issuer_*`` (DER) name the new root.  The tokens are those from then on.
+    ``told``: the nodes asked so far to move, the last of them at ``told_at``.
+    """
+
+    certificate: bytes
+    key: Secret = Secret(b"")
+    cross_certificate: bytes = b""
+    issuer_subject: bytes
+    issuer_public_key: bytes
+    worker_token: Secret
+    manager_token: Secret
+    started_at: float = 0.0
+    told: tuple[str, ...] = ()
+    told_at: float = 0.0
+
+
 class Cluster(Object, kw_only=True):
     """The one object that says what this cluster is.  Its secrets never leave the managers.
 
@@ -60,6 +80,7 @@ class Cluster(Object, kw_only=True):
     root_key: Secret = Secret(b"")
     worker_token: Secret = Secret(b"")
     manager_token: Secret = Secret(b"")
+    rotation: RootRotation | None = None
     epoch: int = 0
     unlock_key: Secret = Secret(b"")
     unlock_key_version: int = 0
@@ -74,6 +95,14 @@ class EngineFacts(Record, kw_only=True):
     plugins: tuple[tuple[str, str], ...] = ()  # (type, name), e.g. ("Volume", "local")
 
 
+class NodeTLS(Record, kw_only=True):
+    """What a node says of its certificate: whom it trusts (PEM, one or more), and who signed it (DER)."""
+
+    trust_root: bytes = b""
+    issuer_subject: bytes = b""
+    issuer_public_key: bytes = b""
+
+
 class NodeDescription(Record, kw_only=True):
     """What a node's worker says of its host."""
 
@@ -84,7 +113,7 @@ class NodeDescription(Record, kw_only=True):
     memory_bytes: int = 0
     engine: EngineFacts = EngineFacts()
     agent_version: str = ""
-    state_format: int = 1  # the newest format of the managers' state that its agent reads
+    tls: NodeTLS = NodeTLS()
 
 
 class NodeStatus(Record, kw_only=True):
@@ -92,7 +121,6 @@ class NodeStatus(Record, kw_only=True):
     message: str = ""
     address: str = ""  # as the manager sees it
     since: float = 0.0
-    back_by: float = 0.0  # its agent said that it restarts: until then silence means nothing
 
 
 class Node(Object, kw_only=True):

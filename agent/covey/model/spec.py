@@ -16,6 +16,7 @@ import msgspec
 from msgspec import field
 
 from covey.model import units
+from covey.model.secret import Secret
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
@@ -279,8 +280,16 @@ class Dispatcher(Spec):
 
 
 class CAConfig(Spec):
-    LATER = {"ExternalCAs": (), "SigningCACert": (), "SigningCAKey": (), "ForceRotate": ()}
+    """``signing_ca_*`` ask for a given root and ``force_rotate``, whenever it changes, for a new one.
+
+    What is asked for is done once; only the number is kept, since clients count it up.
+    """
+
+    LATER = {"ExternalCAs": ()}
     node_cert_expiry: int | None = None
+    signing_ca_cert: str | None = field(default=None, name="SigningCACert")
+    signing_ca_key: Secret | None = field(default=None, name="SigningCAKey")
+    force_rotate: int | None = None
 
 
 class EncryptionConfig(Spec):

@@ -33,6 +33,7 @@ from covey.plan.reap import reap
 from covey.plan.replicated import replicated
 from covey.plan.restart import restart
 from covey.plan.rolling import rolling
+from covey.plan.rotation import rotation
 from covey.plan.slots import SlotKey, slot_key
 from covey.plan.start import start
 from covey.state.apply import apply
@@ -48,6 +49,7 @@ PLANNERS: tuple[Planner, ...] = (
     start,
     schedule,
     reap,
+    rotation,
 )
 
 #: Planners are no longer asked once they wanted this many changes; the next plan is due at once.

@@ -48,7 +48,7 @@ def create_root(now: float) -> RootCA:
     certificate = (
         _builder(name, name, key.public_key(), (start, start + BACKDATE + ROOT_LIFETIME))
         .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(_usage(authority=True), critical=True)
+        .add_extension(usage(authority=True), critical=True)
         .add_extension(identifier, critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
         .sign(key, hashes.SHA256())
@@ -71,7 +71,7 @@ def sign(  # noqa: PLR0913, PLR0917 -- what a certificate says are exactly these
     certificate = (
         _builder(_subject(node_id, role, cluster_id), issuer.subject, public_key, (_time(now) - BACKDATE, end))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(authority=False), critical=True)
+        .add_extension(usage(authority=False), critical=True)
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )
@@ -79,7 +79,7 @@ def sign(  # noqa: PLR0913, PLR0917 -- what a certificate says are exactly these
             x509.SubjectAlternativeName([x509.DNSName(node_id), x509.DNSName(UNIT_OF_ROLE[role])]), critical=False
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
+        .add_extension(issuer_identifier(issuer), critical=False)
         .sign(root_key, hashes.SHA256())
     )
     return certificate.public_bytes(serialization.Encoding.PEM)
@@ -92,6 +92,12 @@ def root_digest(cert_pem: bytes) -> str:
     """
     pem = read_certificate(cert_pem, "root certificate").public_bytes(serialization.Encoding.PEM)
     return base36(int.from_bytes(hashlib.sha256(pem).digest()), DIGEST_LENGTH)
+
+
+def issuer_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """As the issuer calls its key: a root made elsewhere may name it in its own way."""
+    own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
 def _check_facts(node_id: str, cluster_id: str, expiry_seconds: float) -> None:
@@ -126,7 +132,8 @@ def _builder(
     )
 
 
-def _usage(*, authority: bool) -> x509.KeyUsage:
+def usage(*, authority: bool) -> x509.KeyUsage:
+    """What a key may be used for: to sign certificates, or to shake hands."""
     return x509.KeyUsage(
         digital_signature=not authority,
         content_commitment=False,

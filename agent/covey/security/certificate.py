@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
@@ -41,15 +42,30 @@ class IssuerInfo:
 
 def read_certificate(pem: bytes, what: str = "certificate") -> x509.Certificate:
     """The one certificate in `pem`; InvalidArgument when there is none, more than one, or anything unreadable."""
+    found = read_certificates(pem, what)
+    if len(found) != 1:
+        raise errors.InvalidArgument(f"the {what} holds {len(found)} certificates where one is expected")
+    return found[0]
+
+
+def read_certificates(pem: bytes, what: str = "certificate") -> list[x509.Certificate]:
+    """All certificates in `pem`, a node's own before those between it and a root; at least one."""
     if len(pem) > PEM_LIMIT:
         raise errors.InvalidArgument(f"the {what} is larger than {PEM_LIMIT} bytes")
     try:
         found = x509.load_pem_x509_certificates(pem)
     except ValueError as error:
         raise errors.InvalidArgument(f"the {what} is not a PEM certificate: {error}") from error
-    if len(found) != 1:
-        raise errors.InvalidArgument(f"the {what} holds {len(found)} certificates where one is expected")
-    return found[0]
+    return found
+
+
+def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether that authority's key signed it, and it says so."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def read_peer(certificate: x509.Certificate) -> Peer:
@@ -70,13 +86,17 @@ def read_peer(certificate: x509.Certificate) -> Peer:
 
 
 def fingerprint(pem: bytes) -> str:
-    """sha256 of the certificate's DER, in hex, as `openssl x509 -fingerprint -sha256` without the colons."""
-    return read_certificate(pem).fingerprint(hashes.SHA256()).hex()
+    """sha256 of the first certificate's DER, in hex, as `openssl x509 -fingerprint -sha256` without the colons."""
+    return read_certificates(pem)[0].fingerprint(hashes.SHA256()).hex()
 
 
 def issuer_info(root_pem: bytes) -> IssuerInfo:
     """The parts of the root that `TLSInfo` of the API shows."""
-    root = read_certificate(root_pem, "root certificate")
+    return issuer_of(read_certificate(root_pem, "root certificate"))
+
+
+def issuer_of(root: x509.Certificate) -> IssuerInfo:
+    """The same of a certificate that was read."""
     public = root.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return IssuerInfo(root.subject.public_bytes(), public)
 

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
 
 from covey.model import errors
 from covey.model.secret import Secret
 from covey.model.spec import Role
 from covey.security import keys
-from covey.security.certificate import Peer, read_certificate, read_peer
+from covey.security.certificate import Peer, is_issued_by, read_certificates, read_peer
 
 IDENTITY_FILE = "identity.json"
 PENDING_FILE = "pending.json"
@@ -72,15 +71,14 @@ _File = TypeVar("_File", _IdentityFile, _PendingFile)
 def assemble(certificate: bytes, key: Secret, root: bytes) -> Identity:
     """The identity that these three make.
 
-    InvalidArgument or Forbidden when they do not: the key is another certificate's, the root did not sign it, it is
-    not a node's certificate.  Expiry is not looked at: an expired node must still be able to say so.
+    InvalidArgument or Forbidden when they do not: the key is another certificate's, no root signed it, it is not a
+    node's certificate.  Expiry is not looked at: an expired node must still be able to say so.  While the cluster's
+    root is rotated, the certificate is followed by one that leads to the old root, and ``root`` holds both.
     """
-    leaf, authority = read_certificate(certificate), read_certificate(root, "root certificate")
+    leaf, *_ = read_certificates(certificate)
     peer: Peer = read_peer(leaf)
-    try:
-        leaf.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature) as error:
-        raise errors.InvalidArgument("the certificate was not signed by the root certificate beside it") from error
+    if not any(is_issued_by(leaf, authority) for authority in read_certificates(root, "root certificate")):
+        raise errors.InvalidArgument("the certificate was not signed by the root certificate beside it")
     if leaf.public_key() != keys.read_key(key).public_key():
         raise errors.InvalidArgument("the private key does not belong to the certificate")
     return Identity(peer.node_id, peer.cluster_id, peer.role, certificate, key, root, peer.not_before, peer.not_after)
@@ -131,7 +129,7 @@ def peek(directory: Path) -> Peer | None:
     path = directory / IDENTITY_FILE
     content = _read(path, _IdentityFile)
     try:
-        return None if content is None else read_peer(read_certificate(content.certificate.encode()))
+        return None if content is None else read_peer(read_certificates(content.certificate.encode())[0])
     except (errors.InvalidArgument, errors.Forbidden) as error:
         raise _damaged(path, str(error)) from error
 

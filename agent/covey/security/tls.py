@@ -16,7 +16,7 @@ from cryptography import x509
 
 from covey.model import errors
 from covey.model.spec import Role
-from covey.security.certificate import MANAGER_NAME, Peer, read_peer
+from covey.security.certificate import MANAGER_NAME, Peer, is_issued_by, read_certificates, read_peer
 from covey.security.identity import Identity
 
 ClientCertificates = Literal["optional", "required"]
@@ -89,6 +89,15 @@ def peer(connection: ssl.SSLObject | ssl.SSLSocket) -> Peer:
             f"the certificate is of cluster {found.cluster_id}, this node is in cluster {context.cluster_id}"
         )
     return found
+
+
+def holds(connection: ssl.SSLObject | ssl.SSLSocket, identity: Identity) -> bool:
+    """Whether the certificate shown is signed by a root that this identity trusts now; the connection may be older."""
+    der = connection.getpeercert(binary_form=True)
+    if der is None:
+        return False
+    leaf = x509.load_der_x509_certificate(der)
+    return any(is_issued_by(leaf, root) for root in read_certificates(identity.root, "root certificate"))
 
 
 def require_manager(connection: ssl.SSLObject | ssl.SSLSocket) -> Peer:

@@ -17,9 +17,9 @@ from covey.model.clock import Clock
 from covey.model.errors import CoveyError
 from covey.model.objects import NodeDescription, TaskStatus
 from covey.model.session import (
-    OLDEST_PROTOCOL,
     PROTOCOL,
     Assignments,
+    CertificateWanted,
     Describe,
     FromDispatcher,
     FromWorker,
@@ -31,9 +31,8 @@ from covey.model.session import (
     Provisions,
     Redirect,
     Refused,
-    Restarting,
-    RestartNoted,
     RoleWanted,
+    RootChanged,
     StatusAck,
     StatusReport,
     Welcome,
@@ -45,8 +44,6 @@ from covey.worker.parts import until_one_ends
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT, WELCOME_TIMEOUT, CLOSE_TIMEOUT = 2.0, 5.0, 1.0
-#: Seconds for the manager to note that the agent restarts; what ends the agent is not kept waiting longer.
-NOTE_TIMEOUT = 2.0
 #: Heartbeat periods without an answer after which a manager counts as gone.
 MISSED = 3
 #: Seconds that a manager has to answer once there is a doubt about it.
@@ -105,6 +102,12 @@ class Worker(Protocol):
     def role_wanted(self, role: Role) -> None:
         """This node should become that."""
 
+    def certificate_wanted(self) -> None:
+        """This node should renew its certificate."""
+
+    def root_changed(self, root: bytes) -> None:
+        """This node should trust that root alone."""
+
     def refused(self, reason: str) -> None:
         """No manager will ever take this node again, says one."""
 
@@ -148,8 +151,6 @@ class Sessions:
         self._worker, self._connector, self._clock = worker, connector, clock
         self._turn = 0
         self._doubted = asyncio.Event()
-        self._channel: Channel | None = None
-        self._noted = asyncio.Event()
         self._described: NodeDescription | None = None
         self._facts, self._moving = asyncio.Event(), asyncio.Event()
         self._period = self._answered = 0.0
@@ -167,18 +168,6 @@ class Sessions:
     def move(self) -> None:
         """Go on over a new connection, and let the old one go only once that stands."""
         self._moving.set()
-
-    async def announce_restart(self, within: float) -> None:
-        """Have the managers know that this agent will be back; returns after a moment, whether they do or not."""
-        if self._channel is None:
-            return
-        self._noted.clear()
-        try:
-            async with asyncio.timeout(NOTE_TIMEOUT):
-                await self._channel.send(Restarting(within=within))
-                await self._noted.wait()
-        except (OSError, TimeoutError) as error:
-            log.warning("the managers may not know that this agent restarts: %s", str(error) or "no answer in time")
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -228,7 +217,6 @@ class Sessions:
         except (OSError, CoveyError) as error:
             return SessionLost(str(error) or type(error).__name__)
         finally:
-            self._channel = None
             if channel is not None:
                 await _close(channel)
         raise AssertionError("a session ends by raising")
@@ -245,8 +233,6 @@ class Sessions:
             welcome = await channel.receive()
         if not isinstance(welcome, Welcome):
             raise self._unwelcome(welcome)
-        if not OLDEST_PROTOCOL <= welcome.protocol <= PROTOCOL:
-            raise SessionLost(f"it speaks protocol {welcome.protocol}, this agent {OLDEST_PROTOCOL} to {PROTOCOL}")
         if welcome.epoch < self.epoch:
             raise SessionLost("it speaks for the cluster as it was before it was recovered, and has no say any more")
         self.epoch = welcome.epoch
@@ -256,7 +242,6 @@ class Sessions:
         self._doubted.clear()
         await self._heard_of(welcome.managers)
         self._worker.outbox.restart(self._worker.statuses())
-        self._channel = channel
         await self._together(address, channel)
 
     def _unwelcome(self, message: FromDispatcher) -> SessionLost:
@@ -299,12 +284,19 @@ class Sessions:
                 self._worker.outbox.acknowledge(message.sequence)
             elif isinstance(message, ManagersChanged):
                 await self._heard_of(message.managers)
-            elif isinstance(message, RoleWanted):
-                self._worker.role_wanted(message.role)
-            elif isinstance(message, RestartNoted):
-                self._noted.set()
             elif not isinstance(message, HeartbeatAck):
-                raise self._unwelcome(message)
+                self._about_this_node(message)
+
+    def _about_this_node(self, message: FromDispatcher) -> None:
+        """What the node itself shall be; whatever else it is ends the session."""
+        if isinstance(message, RoleWanted):
+            self._worker.role_wanted(message.role)
+        elif isinstance(message, CertificateWanted):
+            self._worker.certificate_wanted()
+        elif isinstance(message, RootChanged):
+            self._worker.root_changed(message.root)
+        else:
+            raise self._unwelcome(message)
 
     async def _heard_of(self, managers: tuple[ManagerAddress, ...]) -> None:
         if managers:

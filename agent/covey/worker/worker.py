@@ -8,10 +8,12 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from covey.executor.base import Executor
 from covey.model.clock import Clock
 from covey.model.errors import EngineError
-from covey.model.objects import NodeDescription, TaskStatus
+from covey.model.objects import NodeDescription, NodeTLS, TaskStatus
 from covey.model.session import Assignments, ManagerAddress, Provisions
 from covey.model.spec import Role
 from covey.network.kernel import PacketFilter
@@ -36,6 +38,10 @@ class Callbacks:
     role_wanted: Callable[[Role], None]
     refused: Callable[[str], None]
     epoch: Callable[[int], None] = lambda _: None
+    certificate_wanted: Callable[[], None] = lambda: None
+    root_changed: Callable[[bytes], None] = lambda _: None
+    #: Asked, not told: what this node's certificate is.
+    tls: Callable[[], NodeTLS] = NodeTLS
 
 
 class Worker:
@@ -87,13 +93,12 @@ class Worker:
         """A hint of this node's manager: the present session's manager may not lead any more."""
         self._sessions.doubt()
 
-    def certificate_changed(self) -> None:
-        """The connector has a newer certificate: the session moves to a connection made with it."""
-        self._sessions.move()
-
-    async def announce_restart(self, within: float) -> None:
-        """Have the managers wait for this agent, which is about to restart, ``within`` seconds at most."""
-        await self._sessions.announce_restart(within)
+    def certificate_changed(self, *, moves: bool) -> None:
+        """Tell the managers; if ``moves``, over a new connection, since the connector has a newer certificate."""
+        if moves:
+            self._sessions.move()
+        else:
+            self._sessions.describe_again()
 
     async def run(self) -> None:
         """Until ``stop``, or until something ends that must not."""
@@ -124,6 +129,10 @@ class Worker:
     # What the sessions need (session.Worker)
 
     async def describe(self) -> NodeDescription:
+        """The host's facts and this node's certificate."""
+        return msgspec.structs.replace(await self._host(), tls=self._callbacks.tls())
+
+    async def _host(self) -> NodeDescription:
         """The host's facts; while the engine is silent, the last ones known."""
         while True:
             try:
@@ -158,6 +167,12 @@ class Worker:
             await asyncio.to_thread(self._book.save_managers, managers, epoch)
         except OSError as error:
             log.error("the managers' addresses could not be written: %s", error)
+
+    def certificate_wanted(self) -> None:
+        self._callbacks.certificate_wanted()
+
+    def root_changed(self, root: bytes) -> None:
+        self._callbacks.root_changed(root)
 
     def role_wanted(self, role: Role) -> None:
         self._callbacks.role_wanted(role)

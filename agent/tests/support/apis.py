@@ -23,14 +23,18 @@ from covey.model.admission import Admission, ManagerInfo
 from covey.model.changes import Batch, Change, Create
 from covey.model.errors import Conflict, EngineDown, EngineError, NotInCluster, WrongUnlockKey
 from covey.model.ids import to_id
-from covey.model.objects import Cluster, Node
+from covey.model.objects import Cluster, Node, NodeTLS
 from covey.model.secret import Secret
 from covey.model.spec import ClusterSpec, NodeSpec, Role
 from covey.security.ca import create_root
+from covey.security.certificate import issuer_info
 from covey.state.view import View
 from covey.store.memory import MemoryStore
 
 ROOT = create_root(1_800_000_000.0)
+ISSUER = issuer_info(ROOT.cert_pem)
+#: What nodes say whose certificate is of that root.
+CERTIFIED = NodeTLS(trust_root=ROOT.cert_pem, issuer_subject=ISSUER.subject, issuer_public_key=ISSUER.public_key)
 OUTSIDE = NodeReport(LocalState.INACTIVE, "0.1.0")
 ADMISSION = Admission(node_id="new", cluster_id="c1", role=Role.WORKER, certificate="CERT", root_ca="ROOT", managers=())
 
@@ -270,10 +274,10 @@ class Swarm:
         self.clock, self.engine = Clock(self.world), FakeEngine()
         secrets = TokenSecrets(Secret(bytes(16)), Secret(bytes(range(16))))
         cluster = Cluster(id="c1", spec=ClusterSpec(), root_certificate=ROOT.cert_pem, root_key=ROOT.key_pem)
-        manager = node("n1", role="manager", address="10.0.0.1", manager_address="10.0.0.1:2377")
+        manager = node("n1", role="manager", address="10.0.0.1", manager_address="10.0.0.1:2377", tls=CERTIFIED)
         self.add(manager, NodeSpec(role=Role.MANAGER))
         for number in range(2, 2 + workers):
-            self.add(node(f"n{number}", address=f"10.0.0.{number}"))
+            self.add(node(f"n{number}", address=f"10.0.0.{number}", tls=CERTIFIED))
         self.world.commit(Create(with_tokens(cluster, secrets)))
         managers = (ManagerInfo(node_id="n1", addr="10.0.0.1:2377"),)
         report = NodeReport(LocalState.ACTIVE, "0.1.0", "n1", "c1", Role.MANAGER, "10.0.0.1", managers)

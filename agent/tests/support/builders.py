@@ -10,7 +10,17 @@ from typing import Any
 import msgspec
 
 from covey.model.changes import Batch, Change
-from covey.model.objects import EngineFacts, Node, NodeDescription, NodeState, NodeStatus, Object, Service, Task
+from covey.model.objects import (
+    EngineFacts,
+    Node,
+    NodeDescription,
+    NodeState,
+    NodeStatus,
+    NodeTLS,
+    Object,
+    Service,
+    Task,
+)
 from covey.model.objects import TaskStatus as Status
 from covey.model.spec import (
     Availability,
@@ -49,12 +59,10 @@ def node(id_: str, **parts: Any) -> Node:
         nano_cpus=parts.pop("cpus", 4) * 10**9,
         memory_bytes=parts.pop("memory", 1024) * MIB,
         engine=EngineFacts(labels=parts.pop("engine_labels", {})),
+        tls=parts.pop("tls", NodeTLS()),
     )
     status = NodeStatus(
-        state=NodeState(parts.pop("state", "ready")),
-        address=parts.pop("address", ""),
-        since=parts.pop("since", 0.0),
-        back_by=parts.pop("back_by", 0.0),
+        state=NodeState(parts.pop("state", "ready")), address=parts.pop("address", ""), since=parts.pop("since", 0.0)
     )
     role = Role(parts.pop("role", "worker"))
     return Node(id=id_, spec=spec, description=description, status=status, role=role, **{"version": 1, **parts})

@@ -14,6 +14,7 @@ from managers import MANAGERS, Managers
 from virtual_time import VirtualClock, VirtualLoop
 
 from covey.executor.fake import FakeExecutor
+from covey.model.objects import NodeTLS
 from covey.model.session import ManagerAddress
 from covey.model.spec import Role
 from covey.network.kernel import PacketFilter
@@ -47,6 +48,9 @@ class House:
     managers: Managers = field(default_factory=Managers)
     roles: list[Role] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    renewals: list[bool] = field(default_factory=list)
+    roots: list[bytes] = field(default_factory=list)
+    tls: NodeTLS = field(default_factory=NodeTLS)
     epochs: list[int] = field(default_factory=list)
     seeds: tuple[ManagerAddress, ...] = MANAGERS[:1]
     packets: PacketFilter | None = None
@@ -69,7 +73,12 @@ class House:
                 connector=self.managers,
                 clock=VirtualClock(),
                 callbacks=Callbacks(
-                    role_wanted=self.roles.append, refused=self.refusals.append, epoch=self.epochs.append
+                    role_wanted=self.roles.append,
+                    refused=self.refusals.append,
+                    epoch=self.epochs.append,
+                    certificate_wanted=lambda: self.renewals.append(True),
+                    root_changed=self.roots.append,
+                    tls=lambda: self.tls,
                 ),
                 seeds=self.seeds,
                 packets=self.packets,

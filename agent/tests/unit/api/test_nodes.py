@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
-from apis import Client, Swarm, at_once
+from apis import ISSUER, ROOT, Client, Swarm, at_once
 from builders import node
 
 from covey.model.changes import Delete, ObserveNode
@@ -36,7 +38,11 @@ async def test_a_manager_as_the_peer_shows_it(client: Client):
     shown = (await client.get("/nodes/n1")).json
     assert shown["Spec"] == {"Labels": {}, "Role": "manager", "Availability": "active"}
     assert shown["Description"]["Platform"] == {"Architecture": "x86_64", "OS": "linux"}
-    assert shown["Description"]["TLSInfo"]["TrustRoot"].startswith("-----BEGIN CERTIFICATE-----")
+    assert shown["Description"]["TLSInfo"] == {
+        "TrustRoot": ROOT.cert_pem.decode(),
+        "CertIssuerSubject": base64.b64encode(ISSUER.subject).decode(),
+        "CertIssuerPublicKey": base64.b64encode(ISSUER.public_key).decode(),
+    }
     assert shown["Status"] == {"State": "ready", "Addr": "10.0.0.1"}
     assert shown["ManagerStatus"] == {"Leader": True, "Reachability": "reachable", "Addr": "10.0.0.1:2377"}
 

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
-from apis import Client, Clock, FakeEngine, FakeLife, Swarm
+from apis import ROOT, Client, Clock, FakeEngine, FakeLife, Swarm
 
 from covey.api.bodies import InitRequest, JoinRequest
 from covey.api.ports import LocalState, NodeReport
 from covey.api.router import ControlApi
+from covey.model.changes import ObserveNode
+from covey.model.objects import NodeState, NodeTLS
 from covey.model.spec import Availability, ClusterSpec, Orchestration, Role
+from covey.model.units import SECOND
+from covey.security.ca import create_root
 from covey.security.unlock import show
 
 
@@ -232,3 +237,100 @@ async def test_a_locked_manager_leaves_by_force_only(life: FakeLife, locked: Cli
     assert answer.message.startswith("Swarm is encrypted and locked. Please unlock it first or use `--force`")
     assert (await locked.post("/swarm/leave?force=true")).status == 200
     assert life.asked == [("leave", True)]
+
+
+# -- the root
+
+
+async def rotate(client: Client, **ca_config):
+    shown = (await client.get("/swarm")).json
+    spec = {**shown["Spec"], "CAConfig": {**shown["Spec"]["CAConfig"], **ca_config}}
+    return await client.post(f"/swarm/update?version={shown['Version']['Index']}", spec)
+
+
+async def test_counting_up_rotates_to_a_new_root_as_the_client_follows_it(client: Client, swarm: Swarm):
+    before = (await client.get("/swarm")).json
+    assert (await rotate(client, ForceRotate=1)).status == 200
+    during = (await client.get("/swarm")).json
+    assert during["RootRotationInProgress"] is True
+    assert during["TLSInfo"]["TrustRoot"] == before["TLSInfo"]["TrustRoot"]
+    assert during["TLSInfo"]["CertIssuerPublicKey"] != before["TLSInfo"]["CertIssuerPublicKey"]
+    assert during["JoinTokens"] == before["JoinTokens"]
+    assert during["Spec"]["CAConfig"]["ForceRotate"] == 1
+    turning = swarm.store.view().cluster.rotation
+    moved = NodeTLS(
+        trust_root=ROOT.cert_pem + turning.certificate,
+        issuer_subject=turning.issuer_subject,
+        issuer_public_key=turning.issuer_public_key,
+    )
+    for node in swarm.store.view().nodes.values():
+        description = msgspec.structs.replace(node.description, tls=moved)
+        swarm.world.commit(ObserveNode(node.id, description=description))
+    swarm.run()
+    after = (await client.get("/swarm")).json
+    assert after["RootRotationInProgress"] is False
+    assert after["TLSInfo"]["TrustRoot"] == turning.certificate.decode()
+    assert after["TLSInfo"]["CertIssuerPublicKey"] == during["TLSInfo"]["CertIssuerPublicKey"]
+    assert after["JoinTokens"].keys() == before["JoinTokens"].keys()
+    assert not set(after["JoinTokens"].values()) & set(before["JoinTokens"].values())
+
+
+async def test_the_same_number_again_rotates_nothing(client: Client):
+    await rotate(client, ForceRotate=1)
+    issuer = (await client.get("/swarm")).json["TLSInfo"]["CertIssuerPublicKey"]
+    assert (await rotate(client, ForceRotate=1, NodeCertExpiry=7200 * SECOND)).status == 200
+    assert (await client.get("/swarm")).json["TLSInfo"]["CertIssuerPublicKey"] == issuer
+
+
+async def test_a_given_root_is_taken_and_neither_it_nor_its_key_is_kept_in_the_spec(client: Client, swarm: Swarm):
+    given = create_root(swarm.clock.now())
+    wish = {"SigningCACert": given.cert_pem.decode(), "SigningCAKey": given.key_pem.reveal().decode()}
+    assert (await rotate(client, **wish)).status == 200
+    assert swarm.store.view().cluster.rotation.certificate == given.cert_pem
+    shown = (await client.get("/swarm")).text
+    assert "SigningCA" not in shown
+    assert "PRIVATE" not in shown + (await client.get("/info")).text
+    version = swarm.store.view().cluster.version
+    assert (await rotate(client, **wish)).status == 200
+    assert swarm.store.view().cluster.rotation.told == ()
+    assert swarm.store.view().cluster.version > version
+
+
+@pytest.mark.parametrize(
+    ("wish", "text"),
+    [
+        ({"SigningCAKey": "KEY"}, "CAConfig.SigningCACert: the root certificate that this key belongs to is missing"),
+        ({"SigningCACert": ROOT.cert_pem.decode()}, "CAConfig.SigningCAKey: a root needs its key"),
+        ({"SigningCACert": "x", "SigningCAKey": "KEY"}, "CAConfig.SigningCACert: the root certificate is not a PEM"),
+        ({"SigningCACert": ROOT.cert_pem.decode(), "SigningCAKey": "KEY"}, "CAConfig.SigningCAKey: the private key"),
+    ],
+)
+async def test_a_root_that_cannot_be_is_refused_and_its_key_not_shown(client: Client, swarm: Swarm, wish, text):
+    before = swarm.store.view().cluster
+    answer = await rotate(client, **wish)
+    assert (answer.status, answer.message.startswith(text)) == (400, True), answer
+    assert "KEY" not in answer.message
+    assert swarm.store.view().cluster == before
+
+
+async def test_a_cluster_is_founded_with_a_root_of_its_own(outsider: Client, life: FakeLife):
+    spec = {"CAConfig": {"SigningCACert": ROOT.cert_pem.decode(), "SigningCAKey": "KEY"}}
+    answer = await outsider.post("/swarm/init", {"Spec": spec})
+    assert (answer.status, "docker swarm ca --rotate" in answer.message) == (400, True)
+    assert life.asked == []
+
+
+async def test_how_far_it_is_and_whom_it_waits_for(client: Client, swarm: Swarm):
+    assert (await client.get("/covey/v1/rotation")).json == {
+        "InProgress": False, "StartedAt": None, "Nodes": 3, "Moved": 3, "Waiting": [],
+    }  # fmt: skip
+    assert "Warnings" not in (await client.get("/info")).json
+    await rotate(client, ForceRotate=1)
+    node = swarm.store.view().nodes["n3"]
+    swarm.world.hosts["n3"].linked = False
+    swarm.world.commit(ObserveNode("n3", status=msgspec.structs.replace(node.status, state=NodeState.DOWN)))
+    shown = (await client.get("/covey/v1/rotation")).json
+    assert (shown["InProgress"], shown["Nodes"], shown["Moved"]) == (True, 3, 0)
+    assert {"ID": "n3", "Hostname": "n3-host", "State": "down"} in shown["Waiting"]
+    (warning,) = (await client.get("/info")).json["Warnings"]
+    assert "waits for n3-host: bring back what is down, or remove it" in warning

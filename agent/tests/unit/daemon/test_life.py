@@ -70,12 +70,6 @@ class StillMember:
     async def give_up_vote(self):
         self.log.append("give up vote")
 
-    def turns(self):
-        return {}
-
-    async def announce_restart(self, within):
-        self.log.append(f"announce {within:g}")
-
     async def stop(self):
         self.log.append("stop")
 
@@ -86,7 +80,7 @@ class Managers:
     def __init__(self) -> None:
         self.root = ca.create_root(NOW)
         self.role, self.refusal = Role.WORKER, None
-        self.joins = []
+        self.joins, self.trusted = [], b""
 
     def admission(self, csr: bytes) -> Admission:
         if self.refusal:
@@ -97,7 +91,7 @@ class Managers:
             cluster_id=CLUSTER,
             role=self.role,
             certificate=leaf.decode(),
-            root_ca=self.root.cert_pem.decode(),
+            root_ca=(self.trusted or self.root.cert_pem).decode(),
             managers=(),
         )
 
@@ -329,6 +323,32 @@ async def test_a_renewal_that_fails_leaves_the_certificate_there_is(world, life)
     await life.leave(force=False)
     with pytest.raises(NotInCluster):
         await life.renew()
+
+
+async def test_one_of_two_roots_is_dropped_on_disk_and_at_work(world, life):
+    await life.join(joining(world))
+    old, new = world.managers.root, ca.create_root(NOW)
+    world.managers.root, world.managers.trusted = new, old.cert_pem + new.cert_pem
+    await life.renew()
+    assert life.identity().root == old.cert_pem + new.cert_pem
+    await life.trust(new.cert_pem)
+    assert life.identity().root == world.places.load()[0].root == new.cert_pem
+    assert world.members[0].log == ["start", "renewed", "renewed"]
+    await life.trust(new.cert_pem)
+    assert world.members[0].log == ["start", "renewed", "renewed"]
+
+
+async def test_no_root_is_added_by_word_and_not_the_one_that_certified_this_node_dropped(world, life):
+    await life.join(joining(world))
+    old, new = world.managers.root, ca.create_root(NOW)
+    with pytest.raises(InvalidArgument, match="none that this node trusts"):
+        await life.trust(new.cert_pem)
+    world.managers.trusted = old.cert_pem + new.cert_pem
+    await life.renew()
+    with pytest.raises(InvalidArgument, match="not signed by the root"):
+        await life.trust(new.cert_pem)
+    assert life.identity() == world.places.load()[0]
+    assert life.identity().root == old.cert_pem + new.cert_pem
 
 
 async def test_a_node_that_was_away_for_too_long_says_so_and_may_leave(world, life):

@@ -11,7 +11,7 @@ import pytest
 from virtual_time import BEGIN, VirtualClock, VirtualLoop
 
 from covey.daemon.renewal import Renewals
-from covey.model.errors import Unavailable
+from covey.model.errors import InvalidArgument, Unavailable
 from covey.model.secret import Secret
 from covey.model.spec import Role
 from covey.security.identity import Identity
@@ -27,6 +27,8 @@ class Life:
         self.who: Identity | None = self.certified()
         self.asked: list[float] = []
         self.failure: Exception | None = None
+        self.trusted: list[bytes] = []
+        self.distrust: Exception | None = None
 
     def certified(self) -> Identity:
         now = self.clock.now()
@@ -41,6 +43,11 @@ class Life:
         if self.failure:
             raise self.failure
         self.who = self.certified()
+
+    async def trust(self, root: bytes) -> None:
+        self.trusted.append(root)
+        if self.distrust:
+            raise self.distrust
 
 
 Story = Callable[[Life, Renewals], Awaitable[None]]
@@ -128,6 +135,25 @@ def test_a_wish_that_cannot_be_fulfilled_is_remembered():
         await asyncio.sleep(9)
 
     assert told(story).asked == pytest.approx([0.0, 3.75])
+
+
+def test_a_root_that_alone_counts_is_taken_at_once_without_a_renewal():
+    async def story(_life: Life, renewals: Renewals) -> None:
+        renewals.trust(b"root")
+        await asyncio.sleep(1)
+
+    life = told(story)
+    assert (life.trusted, life.asked) == ([b"root"], [])
+
+
+def test_a_root_that_cannot_be_taken_is_brought_by_a_renewal():
+    async def story(life: Life, renewals: Renewals) -> None:
+        life.distrust = InvalidArgument("the new root is none that this node trusts")
+        renewals.trust(b"root")
+        await asyncio.sleep(1)
+
+    life = told(story)
+    assert (life.trusted, life.asked) == ([b"root"], [0.0])
 
 
 def test_a_host_in_no_cluster_renews_nothing_and_one_that_joins_does_in_time():

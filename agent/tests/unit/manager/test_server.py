@@ -15,6 +15,7 @@ from covey.client import wire
 from covey.client.channel import Connector
 from covey.client.managers import Call
 from covey.control.cluster import join_token
+from covey.daemon.clock import SystemClock
 from covey.manager.forward import forwarder
 from covey.manager.server import DOORS, STRANGERS, Needs
 from covey.model.changes import Batch, Delete, Update
@@ -24,9 +25,10 @@ from covey.model.objects import NodeDescription, NodeState
 from covey.model.secret import Secret
 from covey.model.session import Heartbeat, HeartbeatAck, Hello, Redirect, Refused, Welcome
 from covey.model.spec import Availability, NodeSpec, Role
-from covey.security import keys, tls, tokens
+from covey.security import ca, keys, tls, tokens
 from covey.security.certificate import fingerprint
-from covey.security.identity import assemble
+from covey.security.identity import Identity, assemble
+from covey.security.rotation import cross_sign
 
 replace = msgspec.structs.replace
 LEADER, FOLLOWER, WORKER, REMOVED = 1, 2, 3, 4
@@ -375,6 +377,35 @@ async def test_a_connection_does_not_outlive_its_certificate(net):
     net.leader.clock.ahead = net.identities[FOLLOWER].not_after - net.leader.clock.now() + 1
     answer = await client.forward(net.leader.address, Call("GET", "/nodes"))
     assert (answer.status, b"call again with a renewed one" in answer.body) == (403, True)
+
+
+async def test_a_connection_does_not_outlive_the_root_that_vouched_for_it(net):
+    kept, moved = net.as_node(FOLLOWER), net.as_context(lambda: tls.client_context(_rotated(net, FOLLOWER)))
+    assert (await kept.forward(net.leader.address, Call("GET", "/nodes"))).status == 200
+    net.identities[LEADER] = _rotated(net, LEADER)
+    assert (await kept.forward(net.leader.address, Call("GET", "/nodes"))).status == 200, "both roots count"
+    assert (await moved.forward(net.leader.address, Call("GET", "/nodes"))).status == 200
+    who = net.identities[LEADER]
+    net.identities[LEADER] = assemble(who.certificate, who.key, NEW.cert_pem)
+    answer = await kept.forward(net.leader.address, Call("GET", "/nodes"))
+    assert (answer.status, b"has been replaced" in answer.body) == (403, True)
+    assert (await moved.forward(net.leader.address, Call("GET", "/nodes"))).status == 200
+
+
+async def test_during_a_rotation_the_root_shown_is_the_one_that_tokens_name(net):
+    net.identities[LEADER] = _rotated(net, LEADER)
+    pem = await net.as_context(tls.introduction_context).fetch_root(net.leader.address, lambda _: None)
+    tokens.check_root(tokens.parse_token(token(net).reveal().decode()), pem)
+
+
+NEW = ca.create_root(SystemClock().now())
+
+
+def _rotated(net, number: int) -> Identity:
+    """That manager after it has moved to a new root, while the old one counts."""
+    key, now, old = keys.new_key(), SystemClock().now(), net.authority.root
+    leaf = ca.sign(NEW, keys.make_csr(key), to_id(number), Role.MANAGER, net.authority.cluster_id, now, 3600.0)
+    return assemble(leaf + cross_sign(old, NEW.cert_pem, now), key, old.cert_pem + NEW.cert_pem)
 
 
 # -- nodes that were removed

@@ -10,8 +10,17 @@ from builders import S, replace
 from house import IMAGE, NODE, House
 from managers import MANAGERS, PERIOD, now
 
-from covey.model.objects import Task, TaskStatus
-from covey.model.session import HeartbeatAck, ManagerAddress, ManagersChanged, Redirect, Refused, RoleWanted, Welcome
+from covey.model.objects import NodeTLS, Task, TaskStatus
+from covey.model.session import (
+    CertificateWanted,
+    HeartbeatAck,
+    ManagerAddress,
+    ManagersChanged,
+    Redirect,
+    Refused,
+    RoleWanted,
+    RootChanged,
+)
 from covey.model.spec import ContainerSpec, Role, TaskSpec
 
 
@@ -301,7 +310,7 @@ async def test_with_a_renewed_certificate_the_session_moves_and_nothing_else_hap
         house.managers.put(task())
         await house.managers.until_state("t1", S.RUNNING)
         first = house.managers.session
-        worker.certificate_changed()
+        worker.certificate_changed(moves=True)
         began = now()
         await joined(house, 2)
         assert now() == began
@@ -316,7 +325,7 @@ async def test_the_old_connection_serves_until_the_new_one_stands(house: House) 
     async with house.agent() as worker:
         await joined(house)
         house.managers.absent.add("a:2377")
-        worker.certificate_changed()
+        worker.certificate_changed(moves=True)
         await asyncio.sleep(3.5 * PERIOD)
         assert sessions(house) == 1
         assert len(house.managers.heartbeats) >= 4
@@ -329,7 +338,7 @@ async def test_a_session_that_is_lost_while_it_should_move_begins_anew_once(hous
     async with house.agent() as worker:
         await joined(house)
         house.managers.absent.add("a:2377")
-        worker.certificate_changed()
+        worker.certificate_changed(moves=True)
         await asyncio.sleep(1)
         house.managers.leader = "b:2377"
         house.managers.lose()
@@ -351,35 +360,28 @@ async def test_a_refusal_for_good_stands_until_a_session_does(house: House) -> N
         assert worker.standing.refusal == ""
 
 
-async def test_a_restart_is_announced_to_the_manager_of_the_session(house: House) -> None:
+async def test_what_managers_say_of_certificates_reaches_the_daemon(house: House) -> None:
+    async with house.agent():
+        await joined(house)
+        assert house.managers.session is not None
+        house.managers.session.say(CertificateWanted())
+        house.managers.session.say(RootChanged(root=b"new"))
+        await asyncio.sleep(1)
+        assert sessions(house) == 1
+    assert (house.renewals, house.roots) == ([True], [b"new"])
+
+
+async def test_managers_are_told_whom_this_node_trusts_and_when_that_changes(house: House) -> None:
+    house.tls = NodeTLS(trust_root=b"old")
     async with house.agent() as worker:
         await joined(house)
-        began = now()
-        await worker.announce_restart(30.0)
-        assert (house.managers.restarts, now()) == ([30.0], began)
-
-
-async def test_a_manager_that_does_not_note_it_holds_up_the_restart_for_a_moment_only(house: House) -> None:
-    async with house.agent() as worker:
-        await joined(house)
-        house.managers.mute.add("a:2377")
-        began = now()
-        await worker.announce_restart(30.0)
-        assert now() - began <= 2.0
-
-
-async def test_without_a_session_a_restart_is_announced_to_nobody(house: House) -> None:
-    house.managers.absent = {"a:2377", "b:2377", "c:2377"}
-    async with house.agent() as worker:
-        await asyncio.sleep(5)
-        began = now()
-        await worker.announce_restart(30.0)
-        assert (house.managers.restarts, now()) == ([], began)
-
-
-async def test_a_manager_that_insists_on_another_protocol_is_not_listened_to(house: House) -> None:
-    house.managers.answer = Welcome(session_id="s", heartbeat_period=PERIOD, managers=MANAGERS, protocol=2)
-    async with house.agent() as worker:
-        await asyncio.sleep(5)
-        assert "it speaks protocol 2, this agent 1 to 1" in worker.standing.error
-        assert house.managers.heartbeats == []
+        assert house.managers.hellos[0].tls == house.tls
+        house.tls = NodeTLS(trust_root=b"new")
+        worker.certificate_changed(moves=False)
+        await house.managers.until(lambda: bool(house.managers.described))
+        assert [told.tls for told in house.managers.described] == [house.tls]
+        assert sessions(house) == 1
+        house.tls = NodeTLS(trust_root=b"newer")
+        worker.certificate_changed(moves=True)
+        await joined(house, 2)
+        assert house.managers.hellos[1].tls == house.tls

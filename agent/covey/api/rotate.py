@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rotation of the root, as a user asks for it and as it is shown.  Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from covey.api.specs import Json
+from covey.model.errors import InvalidArgument
+from covey.model.objects import Cluster, Node, NodeState
+from covey.model.spec import CAConfig, ClusterSpec
+from covey.model.units import rfc3339
+from covey.plan.rotation import unmoved
+from covey.security import ca, rotation
+from covey.security.ca import RootCA
+from covey.state.view import View
+
+NO_KEY = (
+    "a root needs its key beside it (--ca-key), so that the managers can sign certificates; authorities outside of the "
+    "cluster are not asked yet"
+)
+
+
+def asked_root(before: Cluster, spec: ClusterSpec, now: float) -> tuple[ClusterSpec, RootCA | None]:
+    """The spec as it is kept, and the root that shall take the present one's place; None if it stays."""
+    config, old = spec.ca_config or CAConfig(), before.spec.ca_config or CAConfig()
+    kept = _kept(spec)
+    if config.signing_ca_key and not config.signing_ca_cert:
+        raise InvalidArgument("the root certificate that this key belongs to is missing", "CAConfig.SigningCACert")
+    if config.signing_ca_cert:
+        if not config.signing_ca_key:
+            raise InvalidArgument(NO_KEY, "CAConfig.SigningCAKey")
+        given = rotation.given_root(config.signing_ca_cert.encode(), config.signing_ca_key, now)
+        target = before.rotation.certificate if before.rotation else before.root_certificate
+        return kept, None if given.cert_pem == target else given
+    if (config.force_rotate or 0) != (old.force_rotate or 0):
+        return kept, ca.create_root(now)
+    return kept, None
+
+
+def without_root(spec: ClusterSpec) -> ClusterSpec:
+    """The spec of a cluster to be founded, which makes its own root first."""
+    config = spec.ca_config
+    if config and (config.signing_ca_cert or config.signing_ca_key):
+        raise InvalidArgument(
+            "a cluster begins with a root of its own; found it without one, then rotate to yours with "
+            "`docker swarm ca --rotate --ca-cert FILE --ca-key FILE`",
+            "CAConfig.SigningCACert",
+        )
+    return spec
+
+
+def _kept(spec: ClusterSpec) -> ClusterSpec:
+    config = spec.ca_config
+    if config is None:
+        return spec
+    config = msgspec.structs.replace(config, signing_ca_cert=None, signing_ca_key=None)
+    return msgspec.structs.replace(spec, ca_config=config)
+
+
+def progress(view: View) -> Json:
+    """How far it is, and whom it waits for."""
+    turning = view.cluster.rotation
+    if turning is None:
+        return {
+            "InProgress": False,
+            "StartedAt": None,
+            "Nodes": len(view.nodes),
+            "Moved": len(view.nodes),
+            "Waiting": [],
+        }
+    waiting = unmoved(view, turning)
+    return {
+        "InProgress": True,
+        "StartedAt": rfc3339(turning.started_at),
+        "Nodes": len(view.nodes),
+        "Moved": len(view.nodes) - len(waiting),
+        "Waiting": [{"ID": each.id, "Hostname": _name(each), "State": str(each.status.state)} for each in waiting],
+    }
+
+
+def warnings(view: View) -> list[str]:
+    """What ``docker info`` should tell of it: nodes that are not there hold it up."""
+    turning = next((each.rotation for each in view.clusters.values()), None)
+    if turning is None:
+        return []
+    away = sorted(_name(each) for each in unmoved(view, turning) if each.status.state is not NodeState.READY)
+    if not away:
+        return []
+    return [
+        f"WARNING: the rotation of the root certificate waits for {', '.join(away)}: bring back what is down, or "
+        "remove it (docker node rm --force)"
+    ]
+
+
+def _name(node: Node) -> str:
+    return node.spec.name or node.description.hostname or node.id
