@@ -148,6 +148,12 @@ class RecoverRequest(Wire, kw_only=True):
     listen_addr: str = ""
 
 
+class FindRequest(Wire, kw_only=True):
+    """``POST /covey/v1/cluster/find``: where this node's managers answer now (``host:2377``)."""
+
+    addrs: tuple[str, ...]
+
+
 class DeclareService(Wire, kw_only=True):
     """``POST /covey/v1/services/declare``; ``force_update`` replaces the tasks even if nothing else changes."""
 

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 from covey.api import decode
-from covey.api.bodies import BackupRequest, RecoverRequest, RestoreHead, RestoreRequest
+from covey.api.bodies import BackupRequest, FindRequest, RecoverRequest, RestoreHead, RestoreRequest
 from covey.api.call import Call, ManagerCall
 from covey.api.http import Headers, Response
 from covey.model.errors import InvalidArgument, NotInCluster, Unavailable
@@ -57,6 +57,15 @@ async def recover(call: Call) -> Response:
     """Go on without the managers that are lost."""
     request = decode.decode(RecoverRequest, decode.parse(call.request.body or b"{}", "RecoverRequest"))
     return Response.json({"NodeID": await call.node.recover(request)})
+
+
+async def find(call: Call) -> Response:
+    """Look for this node's managers at other addresses than those it knows."""
+    request = decode.body_as(FindRequest, call.request.body)
+    if not request.addrs:
+        raise InvalidArgument("at least one manager's address (host:2377) is needed", "Addrs")
+    await call.node.find(request)
+    return Response.json({"State": call.node.status().state})
 
 
 async def _view_at(store: Store, index: int) -> View:

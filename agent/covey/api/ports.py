@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from covey.api.bodies import (
     AdmitRequest,
     CompleteRequest,
+    FindRequest,
     InitRequest,
     JoinRequest,
     RecoverRequest,
@@ -91,6 +92,9 @@ class NodeLife(Protocol):
 
         NotInCluster; FailedPrecondition where this is no manager, or the managers have a leader.
         """
+
+    async def find(self, request: FindRequest) -> None:
+        """Turn to these managers, too, from now on.  NotInCluster, InvalidArgument."""
 
     async def join(self, request: JoinRequest) -> None:
         """Join with a token.  AlreadyInCluster, InvalidArgument, Forbidden, Unavailable."""

@@ -111,6 +111,7 @@ ROUTES = (
     Route("POST", "/covey/v1/cluster/backup", anywhere=cluster.backup),
     Route("POST", "/covey/v1/cluster/restore", anywhere=cluster.restore, body_limit=CLUSTER_LIMIT),
     Route("POST", "/covey/v1/cluster/recover", anywhere=cluster.recover),
+    Route("POST", "/covey/v1/cluster/find", anywhere=cluster.find),
     Route("POST", "/covey/v1/services/declare", leader=declare.services),
     Route("POST", "/covey/v1/secrets/declare", leader=declare.secrets),
     Route("POST", "/covey/v1/configs/declare", leader=declare.configs),

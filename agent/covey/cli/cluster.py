@@ -36,6 +36,7 @@ def add_commands(commands: Any) -> None:
     inspecting.set_defaults(run=inspect)
     _add_restore(below)
     _add_recover(below)
+    _add_find(below)
 
 
 def _add_backup(below: Any) -> None:
@@ -62,6 +63,12 @@ def _add_recover(below: Any) -> None:
     recovering.add_argument("--advertise-addr", default="", metavar="IP", help="this host's address if it has changed")
     recovering.add_argument("--yes", action="store_true", help="do not ask")
     recovering.set_defaults(run=recover)
+
+
+def _add_find(below: Any) -> None:
+    finding = below.add_parser("find", help="tell this host, whose managers have moved, where one of them answers")
+    finding.add_argument("addresses", nargs="+", metavar="ADDRESS", help="of a manager: IP, or IP:PORT")
+    finding.set_defaults(run=find)
 
 
 def _add_passphrase(command: argparse.ArgumentParser) -> None:
@@ -106,6 +113,14 @@ def recover(wanted: argparse.Namespace, agent: Agent) -> int:
     node_id = agent.post("/covey/v1/cluster/recover", body, PATIENCE)["NodeID"]
     _say(f"recovered  node {node_id} is the cluster's only manager; the others become workers when they come back")
     return 0
+
+
+def find(wanted: argparse.Namespace, agent: Agent) -> int:
+    """Have the agent turn to these managers; its containers run on."""
+    body = json.dumps({"Addrs": wanted.addresses}).encode()
+    state = agent.post("/covey/v1/cluster/find", body, PATIENCE)["State"]
+    _say(f"state      {state}")
+    return 0 if state == "active" else 1
 
 
 def _confirmed(status: dict[str, Any]) -> bool:

@@ -15,8 +15,16 @@ from typing import Protocol
 import msgspec
 
 import covey
-from covey.api.bodies import CompleteRequest, InitRequest, JoinRequest, RecoverRequest, RestoreRequest
+from covey.api.bodies import (
+    CompleteRequest,
+    FindRequest,
+    InitRequest,
+    JoinRequest,
+    RecoverRequest,
+    RestoreRequest,
+)
 from covey.api.ports import LocalState, Managing, NodeReport
+from covey.client.sockets import with_port
 from covey.client.wire import JoinCall
 from covey.daemon import addresses, recovering
 from covey.daemon.config import Config
@@ -62,6 +70,9 @@ class Member(Protocol):
     def managers(self) -> tuple[ManagerInfo, ...]: ...
     async def certify(self, csr: bytes) -> Admission:
         """A new certificate for this node, in the role it is due; Unavailable if no manager can say."""
+
+    def turn_to(self, managers: Sequence[ManagerInfo]) -> None:
+        """Try these managers, too, while none has taken this node up."""
 
     def renewed(self, who: Identity) -> None:
         """Go on with this certificate, without a gap; role and node are the same."""
@@ -237,6 +248,18 @@ class Life:
         await self._settle()
         log.warning("recovered cluster %s; the Raft directory of before is %s", member.who.cluster_id, kept)
         return member.who.node_id
+
+    async def find(self, request: FindRequest) -> None:
+        """Look for the managers of this node's cluster at these addresses, too; whoever answers proves to be one."""
+        async with self._changing:
+            if self._locked is not None:
+                raise errors.Locked
+            if self._member is None:
+                raise errors.NotInCluster(f"{self._hostname} is not part of a cluster, so it has no managers to find")
+            managers = tuple(ManagerInfo(node_id="", addr=with_port(addr)) for addr in request.addrs)
+            self._places.resettle(self._settings, managers)
+            self._member.turn_to(managers)
+        await self._settle()
 
     async def join(self, request: JoinRequest) -> None:
         """Join with a token."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from covey.api.http import Request, Response
@@ -137,6 +137,10 @@ class Member:
         """Return once ``settled``."""
         while not self.settled:  # noqa: ASYNC110 - of two rooms that know nothing of each other's events
             await asyncio.sleep(LOOK)
+
+    def turn_to(self, managers: Sequence[ManagerInfo]) -> None:
+        """Try these managers, too, while none has taken this node up."""
+        self._worker.turn_to(ManagerAddress(node_id=m.node_id, address=m.addr) for m in managers)
 
     async def give_up_vote(self) -> None:
         """Have the others do without this manager, as far as they can: it leaves whether they do or not."""

@@ -89,6 +89,10 @@ class Worker:
         """Why the container engine does not answer; empty while it does."""
         return self._runner.engine_error
 
+    def turn_to(self, managers: Iterable[ManagerAddress]) -> None:
+        """Try these managers, too; the next one that takes this node up says which there are."""
+        self._sessions.managers = tuple(managers) + self._sessions.managers
+
     def leader_changed(self) -> None:
         """A hint of this node's manager: the present session's manager may not lead any more."""
         self._sessions.doubt()

@@ -14,7 +14,15 @@ from builders import node
 from hosts import Host
 from worlds import World
 
-from covey.api.bodies import AdmitRequest, CompleteRequest, InitRequest, JoinRequest, RecoverRequest, RestoreRequest
+from covey.api.bodies import (
+    AdmitRequest,
+    CompleteRequest,
+    FindRequest,
+    InitRequest,
+    JoinRequest,
+    RecoverRequest,
+    RestoreRequest,
+)
 from covey.api.http import Headers, Query, Request, Response
 from covey.api.ports import LocalState, NodeReport
 from covey.api.router import ControlApi
@@ -144,6 +152,9 @@ class FakeLife:
     async def recover(self, request: RecoverRequest) -> str:
         self.asked.append(request)
         return self.report.node_id
+
+    async def find(self, request: FindRequest) -> None:
+        self.asked.append(request)
 
     async def join(self, request: JoinRequest) -> None:
         self.asked.append(request)

@@ -10,7 +10,7 @@ import json
 import pytest
 from apis import Client, Clock, FakeEngine, FakeLife, Swarm
 
-from covey.api.bodies import RecoverRequest, RestoreRequest
+from covey.api.bodies import FindRequest, RecoverRequest, RestoreRequest
 from covey.api.http import Request, Response
 from covey.api.router import ControlApi
 from covey.model.secret import Secret
@@ -116,3 +116,10 @@ async def test_the_status_says_how_far_the_log_is(swarm: Swarm):
     status = (await swarm.client.get("/covey/v1/status")).json
     assert status["Raft"] == {"Term": term, "Index": index, "Epoch": 0}
     assert (await Client(ControlApi(FakeLife(), FakeEngine(), Clock())).get("/covey/v1/status")).json["Raft"] is None
+
+
+async def test_find_hands_the_addresses_on(swarm: Swarm):
+    answer = await swarm.client.post("/covey/v1/cluster/find", {"Addrs": ["10.0.0.9"]})
+    assert (answer.status, answer.json) == (200, {"State": "active"})
+    assert swarm.life.asked == [FindRequest(addrs=("10.0.0.9",))]
+    assert (await swarm.client.post("/covey/v1/cluster/find", {"Addrs": []})).status == 400

@@ -163,3 +163,11 @@ def test_recover_asks_a_person(agent, tmp_path, monkeypatch, answer, code, asked
     monkeypatch.setattr("sys.stdin", Terminal(answer))
     assert room.main(["--socket", str(tmp_path / "covey.sock"), "cluster", "recover"]) == code
     assert len(agent.asked) == asked
+
+
+@pytest.mark.parametrize(("state", "code"), [("active", 0), ("pending", 1)])
+def test_find_says_whether_a_manager_took_the_node_up(agent, run, state, code, capsys):
+    agent.answers = {"/covey/v1/cluster/find": whole(json.dumps({"State": state}).encode())}
+    assert run("find", "10.0.0.9", "10.0.0.8:2377") == code
+    assert json.loads(agent.asked[-1][1]) == {"Addrs": ["10.0.0.9", "10.0.0.8:2377"]}
+    assert capsys.readouterr().out == f"state      {state}\n"

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from covey.api.bodies import CompleteRequest, InitRequest, JoinRequest, RecoverRequest, RestoreRequest
+from covey.api.bodies import CompleteRequest, FindRequest, InitRequest, JoinRequest, RecoverRequest, RestoreRequest
 from covey.api.ports import LocalState
 from covey.daemon.clock import SystemClock
 from covey.daemon.config import Config
@@ -58,6 +58,9 @@ class StillMember:
     def renewed(self, who):
         self.who = who
         self.log.append("renewed")
+
+    def turn_to(self, managers):
+        self.log.append([manager.addr for manager in managers])
 
     async def start(self):
         if self.unfit:
@@ -514,3 +517,12 @@ async def test_a_later_epoch_that_only_the_disk_knows_of_counts_too(world, life)
     epoch.write(world.places.raft, epoch.Epoch(0, superseded_by=1), RealFiles())
     await life.renew()
     assert len(list(world.places.kept.iterdir())) == 1
+
+
+async def test_a_node_whose_managers_moved_is_told_where_they_are(world, life):
+    with pytest.raises(NotInCluster):
+        await life.find(FindRequest(addrs=("10.0.0.9",)))
+    await life.join(joining(world))
+    await life.find(FindRequest(addrs=("10.0.0.9", "[::1]:4000")))
+    assert world.members[-1].log == ["start", ["10.0.0.9:2377", "[::1]:4000"]]
+    assert [manager.addr for manager in world.places.first_managers()] == ["10.0.0.9:2377", "[::1]:4000"]

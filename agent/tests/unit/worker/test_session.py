@@ -385,3 +385,14 @@ async def test_managers_are_told_whom_this_node_trusts_and_when_that_changes(hou
         worker.certificate_changed(moves=True)
         await joined(house, 2)
         assert house.managers.hellos[1].tls == house.tls
+
+
+async def test_a_manager_that_nobody_named_before_can_be_turned_to(house: House) -> None:
+    house.managers.absent.update({"a:2377", "b:2377", "c:2377"})
+    house.managers.leader = "new:2377"
+    async with house.agent() as worker:
+        await asyncio.sleep(30)
+        assert house.managers.sessions == 0
+        worker.turn_to([ManagerAddress(node_id="", address="new:2377")])
+        await joined(house)
+        assert worker.managers == MANAGERS
