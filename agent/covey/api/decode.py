@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from covey.model.codec import UNREADABLE
 from covey.model.errors import InvalidArgument, Unsupported
 from covey.model.secret import Secret
 from covey.model.spec import ServiceSpec, Spec, refusals, without_later
@@ -44,7 +45,7 @@ def parse(body: bytes, what: str) -> Any:
         raise InvalidArgument(f"the request has no body; a JSON object with a {what} is expected")
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise InvalidArgument(f"the request's body is not JSON: {error}") from error
 
 

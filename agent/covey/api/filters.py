@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from covey.model.codec import UNREADABLE
 from covey.model.errors import InvalidArgument
 from covey.model.objects import Dependency, Node, Service, Task
 from covey.model.spec import Role
@@ -33,7 +34,7 @@ def parse(text: str, known: Iterable[str]) -> Filters:
         return {}
     try:
         raw = msgspec.json.decode(text, type=dict[str, dict[str, bool] | list[str]])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise InvalidArgument(
             f"invalid filters, expected a map of maps such as {{'name':{{'web':true}}}}: {error}"
         ) from error

@@ -18,6 +18,7 @@ from covey.api.lastknown import API_VERSION, MIN_API_VERSION
 from covey.api.ports import EngineAnswer, Managing, NodeReport
 from covey.api.specs import Json
 from covey.control.roster import epoch_of
+from covey.model.codec import UNREADABLE
 from covey.model.errors import EngineDown, Unsupported
 from covey.model.units import rfc3339
 from covey.state.view import View
@@ -75,7 +76,7 @@ async def create_network(call: Call) -> Response:
     """A network of this host is the engine's business; one of the cluster would be ours."""
     try:
         body: Json = msgspec.json.decode(call.request.body, type=dict)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         body = {}  # let the engine say what is wrong with it
     if body.get("Driver") == "overlay" or body.get("Scope") == "swarm":
         raise Unsupported("overlay networks are not built yet; publish ports in host mode")

@@ -20,6 +20,7 @@ from covey.api.lastknown import LastKnown
 from covey.api.ports import Engine, LocalState, Managing, NodeLife
 from covey.api.routes import Route
 from covey.model.clock import Clock
+from covey.model.codec import UNREADABLE
 from covey.model.errors import CoveyError, Locked, NotFound, NotInCluster, NotLeader, Unavailable
 from covey.state.view import View
 from covey.store.base import Store
@@ -211,5 +212,5 @@ def _came_too_early(response: Response) -> bool:
         return False
     try:
         return msgspec.json.decode(response.body, type=_Failure).code == NotLeader.__name__
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return False

@@ -109,6 +109,6 @@ def warnings(request: Request) -> list[str]:
 def _has_credentials(header: str) -> bool:
     try:
         content = msgspec.json.decode(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)) or b"{}")
-    except (binascii.Error, ValueError):  # msgspec's and unicode's errors are ValueErrors
+    except (binascii.Error, ValueError, RecursionError):  # msgspec's and unicode's errors are ValueErrors
         return bool(header)
     return isinstance(content, dict) and any(content.values())

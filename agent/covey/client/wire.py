@@ -13,6 +13,7 @@ from msgspec import field
 
 from covey.model import errors
 from covey.model.admission import Wire
+from covey.model.codec import UNREADABLE
 from covey.model.secret import Secret
 from covey.model.spec import Availability
 
@@ -83,7 +84,7 @@ def decode(data: bytes, kind: type[B]) -> B:
     """The body; InvalidArgument says where it is wrong, and shows nothing of it."""
     try:
         return msgspec.json.decode(data, type=kind, dec_hook=_from_json)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise errors.InvalidArgument(f"the body is not what this path takes: {error}") from None
 
 
@@ -91,7 +92,7 @@ def failure(status: int, body: bytes) -> errors.CoveyError:
     """The error that the other end raised, as far as it can be told."""
     try:
         found = msgspec.json.decode(body, type=Failure)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return errors.Unavailable(f"it answered HTTP {status} without saying why")
     return from_code(found.code, found.message)
 

@@ -19,6 +19,7 @@ from typing import TypeVar
 import msgspec
 
 from covey.model.admission import ManagerInfo
+from covey.model.codec import UNREADABLE
 from covey.model.errors import BadState, Locked
 from covey.model.secret import Secret
 from covey.model.spec import Role
@@ -214,7 +215,7 @@ def read(path: Path, kind: type[T]) -> T:
     """The value in that file; BadState names it if it is damaged."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise BadState(f"{path}: {error}. Restore it from a backup. Nothing was deleted") from error
 
 

@@ -11,6 +11,9 @@ from covey.model.secret import Secret
 
 T = TypeVar("T")
 
+#: All that msgspec raises for bytes that are not what they should be, be they no text or nested without end.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 
 def _to_wire(value: Any) -> Any:
     if isinstance(value, Secret):
@@ -36,7 +39,9 @@ def decode(data: bytes, kind: Any) -> Any:
     """``data`` as a ``kind``; raises msgspec.DecodeError or ValidationError, which says where."""
     try:
         return msgspec.msgpack.decode(data, type=kind, dec_hook=_from_wire)
-    except UnicodeDecodeError as error:  # the one thing that msgspec lets through as it is
+    except UNREADABLE as error:
+        if isinstance(error, msgspec.MsgspecError):
+            raise
         raise msgspec.DecodeError(str(error)) from error
 
 

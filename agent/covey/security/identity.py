@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from covey.model import errors
+from covey.model.codec import UNREADABLE
 from covey.model.secret import Secret
 from covey.model.spec import Role
 from covey.security import keys
@@ -203,7 +204,7 @@ def _decode(path: Path, data: bytes, kind: type[_File]) -> _File:
                 f"{path} has format {version}, this release knows {FORMAT}: install the newer release"
             )
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise _damaged(path, "truncated, or not Covey's") from error
 
 

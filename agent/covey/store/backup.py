@@ -36,6 +36,8 @@ _SCRYPT = {"n": 1 << 16, "r": 8, "p": 1}
 _LENGTH = struct.Struct("<I")
 _LAST = 1 << 31
 _FRAME_BYTES = 256 << 10
+#: A frame, and one object as large as any can be.
+_LONGEST_FRAME = 8 << 20
 _chunks = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
@@ -144,7 +146,7 @@ def _read_head(file: IO[bytes]) -> tuple[About, bytes]:
         )
     try:
         about = msgspec.json.decode(line, type=About)
-        bytes.fromhex(about.salt + about.check)
+        bytes.fromhex(about.salt), bytes.fromhex(about.check)
     except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidArgument(f"the backup's second line is damaged ({error}); use another copy of the file") from error
     return about, title + line
@@ -156,9 +158,9 @@ def _read_frames(file: IO[bytes], sealer: Sealer, digest: bytes) -> Iterator[byt
         number += 1
         head = file.read(_LENGTH.size)
         length = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else 0
-        last = bool(length & _LAST)
-        sealed = file.read(length & ~_LAST)
-        whole = sealed and len(sealed) == length & ~_LAST
+        last, size = bool(length & _LAST), length & ~_LAST
+        sealed = file.read(size) if size <= _LONGEST_FRAME else b""
+        whole = sealed and len(sealed) == size
         plain = sealer.open(number, sealed, _context(digest, last=last)) if whole else None
         if plain is None:
             raise InvalidArgument(f"the backup is truncated or damaged at frame {number}; use another copy of the file")

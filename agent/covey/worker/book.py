@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from covey.model import codec
+from covey.model.codec import UNREADABLE
 from covey.model.errors import BadState
 from covey.model.objects import NodeDescription, Record, Task, TaskStatus
 from covey.model.session import ManagerAddress
@@ -78,7 +79,7 @@ class Book:
             content = msgspec.json.decode(path.read_bytes(), type=_ManagersFile)
         except FileNotFoundError:
             return _ManagersFile(version=FORMAT, managers=())
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise _refusal(path, str(error)) from error
         if content.version > FORMAT:
             raise _refusal(path, f"a newer release wrote it (format {content.version}, this one reads {FORMAT})")

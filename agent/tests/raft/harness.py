@@ -116,9 +116,10 @@ class Member:
         settings = RaftSettings(
             self.node_id, self.directory, ("127.0.0.1", self.port), self.address, self.cluster.timings
         )
-        self.store = RaftStore(settings, self.cluster.authority.contexts(self.node_id), identify)
-        await self.store.start()
-        return self.store
+        store = RaftStore(settings, self.cluster.authority.contexts(self.node_id), identify)
+        await store.start()
+        self.store = store
+        return store
 
     async def stop(self):
         if self.store is not None:

@@ -22,6 +22,7 @@ from covey.api.front.channel import Channel, decoded, encoded
 from covey.api.front.sockets import connect
 from covey.api.http import Headers
 from covey.model import errors
+from covey.model.codec import UNREADABLE
 
 ANSWER_LIMIT = 32 * 1024 * 1024
 TIMEOUT = 10.0
@@ -68,7 +69,7 @@ class Answer:
         """The text of a failure."""
         try:
             return msgspec.json.decode(self.body, type=_Failure).message
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return self.body.decode(errors="replace").strip() or f"status {self.status} without a word"
 
 
@@ -139,7 +140,7 @@ class Engine:
             raise errors.EngineError(answer.message)
         try:
             return msgspec.json.decode(answer.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise errors.EngineError(f"the container engine answered {target} with no JSON: {error}") from error
 
     async def versions(self) -> ApiVersions:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from covey.model.codec import UNREADABLE
 from covey.model.errors import BadState
 from covey.model.secret import Secret
 from covey.store.raft.files import Files, RealFiles, lock_directory, write_atomically
@@ -168,7 +169,7 @@ class Disk:
         """The addresses last saved; an unreadable file is as good as none, since the log has them too."""
         try:
             return msgspec.json.decode((self.directory / "peers").read_bytes(), type=Peers).addresses
-        except (FileNotFoundError, UnicodeDecodeError, msgspec.MsgspecError):
+        except (FileNotFoundError, *UNREADABLE):
             return {}
 
     def save_peers(self, addresses: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from covey.model.codec import UNREADABLE
 from covey.model.errors import BadState, Superseded
 from covey.store.raft.files import Files, write_atomically
 from covey.store.raft.segment import REJOIN
@@ -50,7 +51,7 @@ def read(directory: Path) -> Epoch:
         file = msgspec.json.decode(path.read_bytes(), type=_File)
     except FileNotFoundError:
         return Epoch()
-    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise BadState(f"{path}: {error}; {REJOIN}") from error
     if file.version > _VERSION:
         raise BadState(f"{path} was written by a newer release; upgrade this agent")

@@ -18,10 +18,12 @@ from typing import IO
 
 import msgspec
 
+from covey.model.codec import UNREADABLE
 from covey.model.errors import BadState
 from covey.store.raft.files import Files
 from covey.store.raft.seal import KEY_ID_SIZE, STAMP_SIZE, DataKeys, Entropy, Sealer
 from covey.store.raft.segment import Entry
+from covey.store.raft.wire import MAX_FRAME
 
 _MAGIC = b"CVYSNP\x00\x02"
 _LENGTH = struct.Struct("<I")
@@ -75,11 +77,18 @@ def unpack(frames: Iterator[bytes], source: str) -> tuple[Mark, Iterator[bytes]]
     """The mark and the chunks of plain frames; BadState if a newer release wrote them."""
     try:
         mark = msgspec.msgpack.decode(_chunks(next(frames))[0], type=Mark)
-    except (StopIteration, IndexError, msgspec.MsgspecError) as error:
+    except (StopIteration, IndexError, *UNREADABLE) as error:
         raise BadState(f"{source} does not begin as a snapshot of this release does; upgrade this agent") from error
     if mark.version > _VERSION:
         raise BadState(f"{source} was written by a newer release; upgrade this agent")
-    return mark, (chunk for frame in frames for chunk in _chunks(frame))
+    return mark, (chunk for frame in frames for chunk in _chunks_of(frame, source))
+
+
+def _chunks_of(frame: bytes, source: str) -> list[bytes]:
+    try:
+        return _chunks(frame)
+    except UNREADABLE as error:
+        raise BadState(f"{source} holds what is no part of a snapshot: {error}") from error
 
 
 class Writer:
@@ -159,8 +168,9 @@ def _read_frame(file: IO[bytes], sealer: Sealer, number: int) -> tuple[bytes | N
         return None, False
     (length,) = _LENGTH.unpack(head)
     last = bool(length & _LAST)
-    sealed = file.read(length & ~_LAST)
-    if len(sealed) != length & ~_LAST:
+    size = length & ~_LAST
+    sealed = file.read(size) if size <= MAX_FRAME else b""  # what does not fit into a message was never a frame
+    if len(sealed) != size:
         return None, last
     return sealer.open(number, sealed, b"last" if last else b"more"), last
 

@@ -308,8 +308,10 @@ class TlsNetwork:
                 if told != str(error):
                     told = str(error)
                     _log.warning("manager %s cannot be reached at %s: %s", node_id, peer.address, error or "no answer")
+                # Not wait_for: before Python 3.12 it loses a cancellation that comes together with what it waits for.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(peer.wake.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await peer.wake.wait()
                 pause = min(2 * pause, RETRY_MOST)
                 continue
             pause, told = RETRY_FIRST, ""
@@ -407,10 +409,17 @@ class TlsNetwork:
 
 
 async def _next(listener: socket.socket) -> socket.socket:
-    """The next connection, whatever became of the ones before it or of this host's descriptors."""
+    """The next connection, whatever became of the ones before it or of this host's descriptors.
+
+    Not by ``loop.sock_accept``: that loses a connection, open, if it is cancelled just when it has one.
+    """
     while True:
+        await _readable(listener)
         try:
-            connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+        except BlockingIOError:
+            continue
         except OSError as error:
             _log.warning("the Raft port could not accept a connection: %s", error)
             await asyncio.sleep(RETRY_FIRST)
@@ -423,6 +432,16 @@ def _raft_id(link: Link, hello: Hello) -> str:
     if node_of(hello.raft_id) != link.node_id:
         raise Refused(f"node {link.node_id} gives itself out as {hello.raft_id or 'nobody'}")
     return hello.raft_id
+
+
+async def _readable(listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(listener, lambda: None if ready.done() else ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(listener)
 
 
 def _greeting_only(_link: Link, message: AnyMessage) -> None:

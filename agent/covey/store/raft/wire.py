@@ -10,6 +10,7 @@ import struct
 
 import msgspec
 
+from covey.model.codec import UNREADABLE
 from covey.store.raft.segment import Entry
 
 #: 2 brought pre-vote and Raft ids.  All managers of a cluster speak the same; another is refused with both numbers.
@@ -178,6 +179,6 @@ class Frames:
 def _message(body: bytes) -> AnyMessage:
     try:
         message: AnyMessage = _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise Malformed(f"not a message: {error}") from error
     return message
