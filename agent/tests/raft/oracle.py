@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from covey.state.codec import decode_batch
+from covey.state.codec import CODEC, decode_batch
 from covey.store.raft.machine import ViewMachine
 from covey.store.raft.membership import REGULAR
 
@@ -98,7 +98,7 @@ class WatchedMachine(ViewMachine):
     """The product's state machine, watched by the oracle."""
 
     def __init__(self, node, oracle):
-        super().__init__()
+        super().__init__(CODEC)
         self._node, self._oracle = node, oracle
 
     def apply(self, index, command):

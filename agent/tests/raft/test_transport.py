@@ -19,7 +19,7 @@ class Contexts:
 @pytest.mark.parametrize("turns", range(5))
 async def test_closing_ends_a_dial_that_is_woken_at_that_very_moment(turns):
     """Else a manager that stops just when another one greets it never ends."""
-    network = TlsNetwork("node-a", Hello("127.0.0.1:1", b"session"), Contexts(), lambda tls: "node-b")
+    network = TlsNetwork(Hello("127.0.0.1:1", b"session"), Contexts(), lambda tls: "node-b")
     network.admit("node-b", "127.0.0.1:1")
     peer = network._peers["node-b"]
     await eventually(lambda: peer.wake._waiters)
