@@ -64,7 +64,7 @@ class Family:
         new_id = call.clock.new_id()
 
         async def once(this: ManagerCall) -> Response:
-            thing = this.view.find(self.kind, this.args["id"])
+            thing = self._subject(this)
             if not this.is_done_already:
                 if thing.version != version:
                     raise OutOfSequence(self.kind, thing.spec.name, version, thing.version)
@@ -92,7 +92,7 @@ class Family:
         new_id, number = call.clock.new_id(), call.request.query.get("number")
 
         async def once(this: ManagerCall) -> Response:
-            thing = this.view.find(self.kind, this.args["id"])
+            thing = self._subject(this)
             if not this.is_done_already:
                 old = earlier(values_of(this.view, self.kind, thing.spec.name), number)
                 again = replace(
@@ -119,6 +119,13 @@ class Family:
             return Response.json({"Removed": names})
 
         return await call.retried(once)
+
+    def _subject(self, call: ManagerCall) -> Dependency:
+        """The object that the call is about; of one that took effect already, it may have been retired by that."""
+        reference = call.args["id"]
+        known = call.view.dependencies(self.kind).get(reference) if call.is_done_already else None
+        found: Dependency = known or call.view.find(self.kind, reference)
+        return found
 
     # -- values
 

@@ -284,13 +284,18 @@ async def test_the_peers_update_takes_a_new_value(client: Client):
 
 
 async def test_a_repeated_request_makes_one_value(client: Client):
-    await made(client, "secret", "key", "first")
+    id_ = await made(client, "secret", "key", "first")
     shown = (await client.get("/secrets/key")).json
-    url = f"/secrets/key/update?version={shown['Version']['Index']}"
+    url = f"/secrets/{id_}/update?version={shown['Version']['Index']}"
     answers = [await client.post(url, body("key", "second"), X_Covey_Request_Id="r1") for _ in range(2)]
     assert [answer.status for answer in answers] == [200, 200]
     assert answers[0].json == answers[1].json
-    assert len((await client.get("/covey/v1/secrets/key/values")).json) == 2
+    back = f"/covey/v1/secrets/{answers[0].json['ID']}/rollback"
+    answers = [await client.post(back, X_Covey_Request_Id="r2") for _ in range(2)]
+    assert [answer.status for answer in answers] == [200, 200]
+    assert len((await client.get("/covey/v1/secrets/key/values")).json) == 3
+    removals = [await client.delete("/secrets/key", X_Covey_Request_Id="r3") for _ in range(2)]
+    assert [answer.status for answer in removals] == [204, 204]
 
 
 async def test_another_template_driver_is_another_value(client: Client):
@@ -401,3 +406,15 @@ async def test_a_template_that_no_node_could_fill_in_is_refused_and_not_shown(cl
         '{{ .Service.Labels.a }}{{index .Service.Labels "b"}}{{secret "a"}}{{config `b`}}{{env "C"}}{{- .Task.Slot -}}'
     )
     assert (await client.post("/secrets/create", {**spec, "Data": data(good)})).status == 201
+
+
+async def test_a_rollback_to_what_is_gone_is_refused_in_words(client: Client):
+    await made(client, "secret", "key")
+    await put(client, web(secrets=[{"SecretName": "key"}]))
+    await put(client, web())
+    assert (await client.delete("/secrets/key")).status == 204
+    version = (await client.get("/services/web")).json["Version"]["Index"]
+    answer = await client.post(f"/services/web/update?version={version}&rollback=previous", web())
+    assert answer.status == 409
+    assert "service web refers to secret key" in answer.message
+    assert "which is gone" in answer.message
