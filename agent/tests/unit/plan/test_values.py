@@ -92,10 +92,7 @@ class Life:
         gone = unused(self.view, "secret", current)
         self._do(*(change for one in gone if not one.retired for change in removal(self.view, one)))
         for service in self.view.services.values():
-            names = {
-                use.name for each in (service.spec, service.previous_spec) if each for use in uses(container_of(each))
-            }
-            assert not names & {one.spec.name for one in gone}
+            assert not (_ids(service.spec) | _ids(service.previous_spec)) & {one.id for one in gone}
 
     def check(self) -> None:
         for service in self.view.services.values():
