@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from covey.daemon.places import Places, Settings
 from covey.daemon.raft import open_store
 from covey.daemon.renewal import Renewals
 from covey.daemon.supervisor import Supervisor
+from covey.daemon.vote import Seat, Vote
 from covey.executor.docker import DockerExecutor
 from covey.executor.translate import Owner
 from covey.manager.forward import forwarder
@@ -28,7 +28,7 @@ from covey.manager.manager import Manager
 from covey.manager.server import ClusterServer, Services
 from covey.model.admission import Admission, ManagerInfo
 from covey.model.clock import Clock
-from covey.model.errors import CoveyError, NotLeader, Superseded
+from covey.model.errors import CoveyError, Superseded
 from covey.model.session import ManagerAddress
 from covey.model.spec import Role
 from covey.network.kernel import IpTables, KernelRefused
@@ -44,8 +44,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds between tries to get this manager's vote.
 RETRY = 1.0
-#: Seconds that the others are given to let a manager go that leaves without being demoted first.
-FAREWELL = 10.0
 #: Seconds between looks at whether the node is settled.
 LOOK = 0.05
 
@@ -79,6 +77,7 @@ class Member:
         self._manager: Manager | None = None
         self._server: ClusterServer | None = None
         self._store: RaftStore | None = None
+        self._vote: Vote | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._manager_tasks: list[asyncio.Task[Any]] = []
         self.superseded = ""
@@ -143,19 +142,9 @@ class Member:
         self._worker.turn_to(ManagerAddress(node_id=m.node_id, address=m.addr) for m in managers)
 
     async def give_up_vote(self) -> None:
-        """Have the others do without this manager, as far as they can: it leaves whether they do or not."""
-        store, manager = self._store, self._manager
-        if store is None or manager is None or len(store.members()) < 2:
-            return
-        others = [m.addr for m in self.managers() if m.node_id != self.who.node_id]
-        try:
-            async with asyncio.timeout(FAREWELL):
-                if store.leadership().leading:
-                    with contextlib.suppress(NotLeader):
-                        await manager.membership.leave(self.who.node_id)
-                await try_each(others, self._client.raft_leave)
-        except (CoveyError, TimeoutError) as error:
-            log.warning("this manager leaves, but the others still count on its vote: %s", error or "no answer in time")
+        """Have the others do without this manager, as far as they can."""
+        if self._vote is not None:
+            await self._vote.give_up()
 
     # -- its certificate
 
@@ -212,10 +201,16 @@ class Member:
         self._server = ClusterServer(self._services(store, self._manager))
         await self._server.start(*addresses.split(self._settings.listen))
         self._run_while_managing("manager", self._manager.run())
-        self._run_while_managing("vote", self._get_vote(store), endless=False)
+        mine = addresses.raft_address(self._settings.advertise, raft)
+        seat = Seat(self.who.node_id, self._own_address, mine)
+        self._vote = Vote(store, self._manager.membership, self._client, seat, self._others)
+        self._run_while_managing("vote", self._vote.get(), endless=False)
         self._run_while_managing("leader hints", self._hint(store))
         lock = DiskLock(store, self._places, lambda: self.who, self._renewals.want)
         self._run_while_managing("disk lock", lock.follow())
+
+    def _others(self) -> list[str]:
+        return [each.addr for each in self.managers() if each.node_id != self.who.node_id]
 
     def _services(self, store: RaftStore, manager: Manager) -> Services:
         return Services(
@@ -228,29 +223,6 @@ class Member:
             answer_as_leader=self._answer,
             managers=self._client,
         )
-
-    async def _get_vote(self, store: RaftStore) -> None:
-        """A manager that was let in asks until it is one of the voters, and the others know where it answers."""
-        while not store.votes or self._known_at(store) != self._own_address:
-            if not store.votes or self._known_at(store) is not None:
-                await self._ask_for_vote(store)
-            await asyncio.sleep(RETRY)
-
-    async def _ask_for_vote(self, store: RaftStore) -> None:
-        mine = addresses.raft_address(self._settings.advertise, self._config.raft_listen_addr)
-        known = [m.addr for m in self.managers() if m.node_id != self.who.node_id]
-        try:
-            if self._manager is not None and store.leadership().leading:
-                await self._manager.membership.join(self.who.node_id, mine, self._own_address)
-            else:
-                await try_each(known, lambda address: self._client.raft_join(address, self._own_address, mine))
-        except CoveyError as error:
-            log.warning("no vote yet for this manager, or its address is not known yet: %s", error)
-
-    def _known_at(self, store: RaftStore) -> str | None:
-        """Where the others look for this manager, None until the state is here that says so."""
-        node = store.view().nodes.get(self.who.node_id)
-        return None if node is None else node.manager_address
 
     async def _hint(self, store: RaftStore) -> None:
         """Tell the worker when another manager leads, sooner than it would notice by itself."""
@@ -304,7 +276,7 @@ class Member:
     async def _stop_manager(self) -> None:
         """Stop what makes this node a manager."""
         server, store = self._server, self._store
-        self._manager = self._server = self._store = None
+        self._manager = self._server = self._store = self._vote = None
         await self._supervisor.end(self._manager_tasks)
         if server is not None:
             await server.stop()
