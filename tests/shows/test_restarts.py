@@ -3,50 +3,16 @@
 
 from __future__ import annotations
 
-import threading
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from covey_lab.host import Host
 from covey_lab.waiting import wait_until
 from covey_shows.cluster import Cluster
+from covey_shows.traffic import PORT, undisturbed
 
 pytestmark = pytest.mark.lab
-PORT = 8080
-
-
-class Requests:
-    """A loop of requests against every host's published port; a second without an answer is a failure."""
-
-    def __init__(self, hosts: list[Host]) -> None:
-        self.failures: list[str] = []
-        self.answered = 0
-        self._addresses = [host.address for host in hosts]
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(a,), daemon=True) for a in self._addresses]
-
-    def __enter__(self) -> Requests:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, address: str) -> None:
-        while not self._over.wait(0.05):
-            try:
-                with urllib.request.urlopen(f"http://{address}:{PORT}/", timeout=1) as answer:
-                    answer.read()
-                self.answered += 1
-            except OSError as error:
-                self.failures.append(f"{time.strftime('%H:%M:%S')} {address}: {error}")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,20 +27,6 @@ def web(cluster: Cluster) -> Iterator[None]:
     wait_until(lambda: not any(cluster.everything().values()), 40, "every container of web to be gone")
 
 
-@contextmanager
-def undisturbed(cluster: Cluster) -> Iterator[Requests]:
-    """What happens inside leaves every container as it is and fails no request."""
-    before = cluster.everything()
-    assert all(before.values())
-    with Requests(cluster.hosts) as requests:
-        wait_until(lambda: requests.answered > 30, 20, "the request loop to run")
-        yield requests
-        seen = requests.answered
-        wait_until(lambda: requests.answered > seen + 30, 20, "the request loop to go on")
-    assert cluster.everything() == before
-    assert not requests.failures
-
-
 def settled(cluster: Cluster) -> bool:
     nodes = cluster.nodes().values()
     return len(cluster.tasks("web")) == 3 and all(node["Status"]["State"] == "ready" for node in nodes)
@@ -86,6 +38,58 @@ def test_a_restart_goes_unnoticed(cluster: Cluster, unit: str, name: str) -> Non
     with undisturbed(cluster):
         cluster.host(name).ssh(f"systemctl restart {unit}")
         wait_until(lambda: settled(cluster), 40, "the cluster to be whole again")
+
+
+@pytest.fixture
+def patience(cluster: Cluster) -> Iterator[None]:
+    """Heartbeats so slow that an agent that hangs is back before its node counts as lost."""
+    cluster.docker("swarm", "update", "--dispatcher-heartbeat", "10s")
+    yield
+    cluster.docker("swarm", "update", "--dispatcher-heartbeat", "2s")
+    wait_until(lambda: settled(cluster), 40, "the cluster to be whole again")
+
+
+@pytest.mark.usefixtures("patience")
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_an_agent_that_hangs_is_started_anew(cluster: Cluster, name: str) -> None:
+    host = cluster.host(name)
+
+    def shown(what: str) -> str:
+        return host.ssh(f"systemctl show --property={what} --value covey").out.strip()
+
+    restarts, invocation = int(shown("NRestarts")), shown("InvocationID")
+    with undisturbed(cluster):
+        host.ssh(f"kill -STOP {shown('MainPID')}")
+        wait_until(lambda: int(shown("NRestarts")) == restarts + 1, 30, "systemd to start the agent anew")
+        wait_until(lambda: settled(cluster), 40, "the cluster to be whole again")
+    said = host.ssh(f"journalctl --output=cat INVOCATION_ID={invocation} + _SYSTEMD_INVOCATION_ID={invocation}").out
+    assert "Watchdog timeout" in said
+    assert "Fatal Python error: Aborted" in said  # and where each thread was
+
+
+#: A host so busy that its agent takes longer to start than a silent node is waited for.
+SLOW = "/run/systemd/system/covey.service.d/slow.conf"
+
+
+@pytest.fixture
+def slow(cluster: Cluster) -> Iterator[Host]:
+    host = cluster.host("two")
+    host.ssh(f"mkdir -p $(dirname {SLOW}); printf '[Service]\\nExecStartPre=/bin/sleep 15\\n' > {SLOW}")
+    host.ssh("systemctl daemon-reload")
+    yield host
+    host.ssh(f"rm {SLOW}; systemctl daemon-reload; systemctl start covey")
+    wait_until(lambda: settled(cluster), 60, "the cluster to be whole again")
+
+
+def test_a_restart_that_takes_long_moves_nothing_since_it_was_announced(cluster: Cluster, slow: Host) -> None:
+    with undisturbed(cluster):
+        slow.ssh("systemctl restart covey")
+        wait_until(lambda: settled(cluster), 40, "the cluster to be whole again")
+
+
+def test_an_agent_that_is_stopped_is_not_waited_for_longer(cluster: Cluster, slow: Host) -> None:
+    slow.ssh("systemctl stop covey")
+    wait_until(lambda: cluster.nodes()["two"]["Status"]["State"] == "down", 15, "two to count as lost")
 
 
 def test_the_loop_would_notice(cluster: Cluster) -> None:

@@ -24,6 +24,8 @@ RENEW_TIMEOUT = 60.0
 def describe(status: Mapping[str, Any]) -> Iterator[str]:
     """The lines that ``covey status`` prints."""
     yield f"state      {status['State']}"
+    if status.get("Version"):
+        yield f"release    {status['Version']}"
     if status.get("ClusterID"):
         yield f"cluster    {status['ClusterID']}"
         yield f"node       {status['NodeID']} ({status['Role']})"

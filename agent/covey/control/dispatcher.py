@@ -12,6 +12,8 @@ import logging
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
+import msgspec
+
 from covey.control.limits import RateLimit
 from covey.control.observations import Observation, Observations
 from covey.control.roster import manager_at, managers_of
@@ -21,17 +23,22 @@ from covey.model.clock import Clock
 from covey.model.errors import Conflict, NotLeader
 from covey.model.objects import NodeDescription, NodeState, NodeStatus, TaskStatus
 from covey.model.session import (
+    OLDEST_PROTOCOL,
     PROTOCOL,
     Describe,
+    FromDispatcher,
     Heartbeat,
     HeartbeatAck,
     Hello,
     Redirect,
     Refused,
+    Restarting,
+    RestartNoted,
     StatusAck,
     StatusReport,
+    common_protocol,
 )
-from covey.plan.liveness import MISSED
+from covey.plan.liveness import MISSED, RESTART_GRACE
 from covey.store.base import Store
 
 #: How long a worker may take from the connection to its Hello.
@@ -116,11 +123,11 @@ class Dispatcher:
             raise self._redirection("this manager does not lead")
         if not isinstance(hello, Hello):
             raise _refusal(f"a session begins with Hello, not {type(hello).__name__}")
-        if hello.protocol != PROTOCOL:
+        if common_protocol(hello.protocol, hello.oldest) is None:
             raise _refusal(
-                f"the node's agent ({hello.description.agent_version or 'unknown release'}) speaks protocol "
-                f"{hello.protocol}, this manager {PROTOCOL}: run the same release on every host",
-                final=hello.protocol < PROTOCOL,
+                f"the node's agent ({hello.description.agent_version or 'unknown release'}) speaks protocols "
+                f"{hello.oldest} to {hello.protocol}, this manager {OLDEST_PROTOCOL} to {PROTOCOL}: upgrade the older",
+                final=hello.protocol < OLDEST_PROTOCOL,
             )
         seconds = self._registrations.take(node_id, self._clock.now())
         if seconds:
@@ -139,7 +146,7 @@ class Dispatcher:
         self._heard[session.node_id] = self._clock.now()
         try:
             await self._register(session.node_id, hello.description, session.channel.address)
-            await session.channel.send(session.welcome())
+            await session.channel.send(session.welcome(common_protocol(hello.protocol, hello.oldest) or PROTOCOL))
             log.info("node %s: session %s from %s", session.node_id, session.id, session.channel.address)
             await _until_first_ends(self._read(session), self._write(session), session.over())
         finally:
@@ -159,7 +166,8 @@ class Dispatcher:
     def _arrival(self, node_id: str, description: NodeDescription, address: str) -> tuple[Observation, ...]:
         """What to write about a node that registers; nothing if all of it is known."""
         node = self._store.view().nodes[node_id]
-        ready = node.status.state is NodeState.READY and node.status.address == address
+        seen = node.status
+        ready = seen.state is NodeState.READY and seen.address == address and not seen.back_by
         if ready and node.description == description:
             return ()
         status = NodeStatus(state=NodeState.READY, address=address, since=self._clock.now())
@@ -175,10 +183,23 @@ class Dispatcher:
                     session.post(HeartbeatAck())
                 case Describe(description=description):
                     self._observations.submit(ObserveNode(session.node_id, None, description))
+                case Restarting(within=within):
+                    self._restarting(session, within)
                 case StatusReport(sequence=sequence, statuses=statuses):
                     self._report(session, sequence, statuses)
                 case Hello():
                     raise Ended("a second Hello in one session")
+
+    def _restarting(self, session: Session, within: float) -> None:
+        """Have it in the state until when this node's silence means nothing; its next registration takes it back."""
+        node = self._store.view().nodes.get(session.node_id)
+        if node is None:
+            return
+        grace = within if 0 < within < RESTART_GRACE else RESTART_GRACE
+        log.info("node %s: its agent restarts and is expected back within %g s", session.node_id, grace)
+        status = msgspec.structs.replace(node.status, back_by=self._clock.now() + grace)
+        written = self._observations.submit(ObserveNode(session.node_id, status))
+        written.add_done_callback(lambda done: _acknowledge(done, session, RestartNoted()))
 
     def _report(self, session: Session, sequence: int, statuses: Mapping[str, TaskStatus]) -> None:
         """Write what is new in a report, and acknowledge the report once that is in the state."""
@@ -190,12 +211,8 @@ class Dispatcher:
         if not news:
             session.post(StatusAck(sequence=sequence))
             return
-
-        def acknowledge(written: asyncio.Future[None]) -> None:
-            if not written.cancelled() and written.exception() is None:
-                session.post(StatusAck(sequence=sequence))
-
-        self._observations.submit(*news).add_done_callback(acknowledge)
+        written = self._observations.submit(*news)
+        written.add_done_callback(lambda done: _acknowledge(done, session, StatusAck(sequence=sequence)))
 
     def _is_news(self, node_id: str, task_id: str, status: TaskStatus) -> bool:
         """Whether the state should learn of it: the task is there, is this node's, and was not seen further up."""
@@ -220,6 +237,12 @@ class Dispatcher:
         view, leadership = self._store.view(), self._store.leadership()
         leader = None if leadership.leading else manager_at(view, leadership.leader)
         return Ended(reason, Redirect(leader=leader, managers=managers_of(view)))
+
+
+def _acknowledge(written: asyncio.Future[None], session: Session, message: FromDispatcher) -> None:
+    """Say so if it is in the state; if not, the worker repeats it or does without."""
+    if not written.cancelled() and written.exception() is None:
+        session.post(message)
 
 
 def _refusal(reason: str, *, final: bool = False) -> Ended:

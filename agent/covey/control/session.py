@@ -81,9 +81,15 @@ class Session:
         self._held: tuple[str, ...] = ()  # ids of the secrets and configs that the node was given and may keep
         self._seen: View | None = None
 
-    def welcome(self) -> Welcome:
-        """The answer to Hello."""
-        return Welcome(session_id=self.id, heartbeat_period=self.period, managers=self._managers, epoch=self._epoch)
+    def welcome(self, protocol: int) -> Welcome:
+        """The answer to Hello; the session goes on in that protocol."""
+        return Welcome(
+            session_id=self.id,
+            heartbeat_period=self.period,
+            managers=self._managers,
+            protocol=protocol,
+            epoch=self._epoch,
+        )
 
     def post(self, message: FromDispatcher) -> None:
         """Send it soon."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -67,6 +67,9 @@ class Member(Protocol):
         """What keeps this node, as a manager, from taking part; empty if nothing does."""
 
     def managing(self) -> Managing | None: ...
+    def turns(self) -> Mapping[str, int]:
+        """How often each part with a thread of its own came round."""
+
     def managers(self) -> tuple[ManagerInfo, ...]: ...
     async def certify(self, csr: bytes) -> Admission:
         """A new certificate for this node, in the role it is due; Unavailable if no manager can say."""
@@ -81,6 +84,9 @@ class Member(Protocol):
     async def wait_settled(self) -> None: ...
     async def give_up_vote(self) -> None:
         """Have the other managers, if there are any, do without this one; returns soon, whatever came of it."""
+
+    async def announce_restart(self, within: float) -> None:
+        """Have the managers wait for this agent, which is about to restart, ``within`` seconds at most."""
 
     async def stop(self) -> None:
         """Stop the agent's parts; containers run on."""
@@ -157,6 +163,10 @@ class Life:
         """This node as a manager, None if it is not."""
         return self._member.managing() if self._member else None
 
+    def turns(self) -> Mapping[str, int]:
+        """How often each part with a thread of its own came round; see ``covey.daemon.watchdog``."""
+        return self._member.turns() if self._member else {}
+
     # -- changing
 
     async def start(self) -> None:
@@ -191,6 +201,11 @@ class Life:
                 raise
             self._locked = None
             log.info("this node is unlocked")
+
+    async def announce_restart(self, within: float) -> None:
+        """Have the managers wait for this agent, which is about to restart, ``within`` seconds at most."""
+        if self._member is not None:
+            await self._member.announce_restart(within)
 
     async def stop(self) -> None:
         """Stop the agent's parts; containers run on."""

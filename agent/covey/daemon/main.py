@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import covey
@@ -23,6 +25,7 @@ from covey.api.front.engine import Engine
 from covey.api.front.server import Front
 from covey.api.front.sockets import listen
 from covey.api.router import ControlApi
+from covey.daemon import systemd
 from covey.daemon.clock import SystemClock
 from covey.daemon.config import Config, read_config
 from covey.daemon.life import Life
@@ -31,13 +34,15 @@ from covey.daemon.outside import Outside
 from covey.daemon.places import Places, Settings
 from covey.daemon.renewal import Renewals
 from covey.daemon.supervisor import Supervisor
-from covey.daemon.systemd import notify
+from covey.daemon.watchdog import feed
 from covey.executor.docker import DockerExecutor
 from covey.executor.translate import Owner
 from covey.model.errors import BadConfig, BadState, CoveyError
 from covey.security.identity import Identity
 
 EX_CONFIG = 78
+#: Seconds in which a restart of the agent is over even on a very busy host; what managers are asked to wait.
+RESTART_WITHIN = 30.0
 DEFAULT_CONFIG = Path("/etc/covey/coveyd.toml")
 
 log = logging.getLogger("covey")
@@ -93,14 +98,23 @@ class Daemon:
             front = Front(self._engine, [self._api], api_errors.explain)
             group = self._config.socket_group or None
             self._supervisor.start("control socket", front.serve(listen(self._config.socket, group)))
-            notify(os.environ, READY="1")
+            self._feed_watchdog()
+            systemd.notify(os.environ, READY="1")
             log.info("coveyd %s is ready on %s", covey.__version__, self._config.socket)
             await self._until(over)
+            if await systemd.is_restarting(os.environ):
+                await self._life.announce_restart(RESTART_WITHIN)
         finally:
-            notify(os.environ, STOPPING="1")
+            systemd.notify(os.environ, STOPPING="1")
             await self._life.stop()
             await self._supervisor.stop()
             await self._looker.close()
+
+    def _feed_watchdog(self) -> None:
+        period = systemd.watchdog_period(os.environ, os.getpid())
+        if period is not None:
+            fed = partial(systemd.notify, os.environ, WATCHDOG="1")
+            self._supervisor.start("watchdog", feed(period, self._life.turns, fed))
 
     async def _until(self, over: asyncio.Event) -> None:
         ended = asyncio.ensure_future(over.wait())
@@ -126,6 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     level = config.log_level.upper()
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("urllib3").setLevel(logging.WARNING)
+    # Where each thread was goes to the journal when systemd's watchdog ends the process; values do not.
+    faulthandler.enable()
     # The Raft thread must get its turn within a millisecond, whatever the application is busy with.
     sys.setswitchinterval(0.001)
     try:

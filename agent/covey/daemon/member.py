@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from covey.api.http import Request, Response
@@ -107,6 +107,11 @@ class Member:
     def managing(self) -> Manager | None:
         """This node as a manager, None if it is not (yet)."""
         return self._manager
+
+    def turns(self) -> Mapping[str, int]:
+        """How often the Raft thread came round, where there is one."""
+        turns = self._store.turns if self._store is not None else None
+        return {} if turns is None else {"Raft thread": turns}
 
     def managers(self) -> tuple[ManagerInfo, ...]:
         """The managers one may turn to, as far as this node knows."""
@@ -262,6 +267,10 @@ class Member:
 
     def _run(self, name: str, work: Coroutine[Any, Any, Any], *, endless: bool = True) -> None:
         self._tasks.append(self._supervisor.start(f"{name} of node {self.who.node_id}", work, endless=endless))
+
+    async def announce_restart(self, within: float) -> None:
+        """Have the managers wait for this agent, which is about to restart."""
+        await self._worker.announce_restart(within)
 
     async def stop(self) -> None:
         """Stop every part; containers run on."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from covey.executor.base import Container, ContainerState
 from covey.model import units
+from covey.model.changes import FORMAT
 from covey.model.codec import to_plain
 from covey.model.objects import EngineFacts, NodeDescription, Task
 from covey.model.spec import ContainerSpec, HealthConfig, Mount, PortConfig, Resources
@@ -197,6 +198,7 @@ def description(info: Json, version: Json, agent_version: str) -> NodeDescriptio
             plugins=tuple((kind, name) for kind in sorted(plugins) for name in sorted(plugins[kind] or ())),
         ),
         agent_version=agent_version,
+        state_format=FORMAT,
     )
 
 

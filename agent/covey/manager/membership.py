@@ -18,6 +18,7 @@ from covey.model.clock import Clock
 from covey.model.errors import Conflict, FailedPrecondition, Forbidden, NotFound, NotLeader, Unavailable
 from covey.model.objects import Node
 from covey.model.spec import Role
+from covey.state.formats import require_reader
 from covey.store.base import Store
 
 CHANGE_TIMEOUT = 10.0
@@ -42,6 +43,7 @@ class Membership:
         node = self._store.view().nodes.get(node_id)
         if node is None or node.spec.role is not Role.MANAGER:
             raise Forbidden(f"node {node_id} is not to be a manager: promote it first")
+        require_reader(self._store.view(), node)
         await self._store.add_member(node_id, raft_address, CHANGE_TIMEOUT)
         await self._write(node_id, manager_address)
         return self._store.voters()

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from covey.model.objects import NodeDescription, NodeStatus, Object, TaskStatus, UpdateStatus
 
-BATCH_VERSION = 1
+#: The newest format of log entries and snapshots that this release reads.  It grows with each new kind of change or
+#: object; a field that an older release may ignore needs no new one.
+FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +86,12 @@ class Batch:
     """One command of the log.
 
     ``request_id`` makes a repeat harmless.  ``fence`` is the term of the leader that decided it, 0 for none: once a
-    newer term has written, older fences are refused.  ``at`` is the proposer's time, for ``updated_at``.
+    newer term has written, older fences are refused.  ``at`` is the proposer's time, for ``updated_at``.  ``format`` is
+    what it was read in; the codec writes what the changes need.
     """
 
     request_id: str
     at: float
     changes: tuple[Change, ...]
     fence: int = 0
+    format: int = 1

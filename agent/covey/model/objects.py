@@ -113,6 +113,7 @@ class NodeDescription(Record, kw_only=True):
     memory_bytes: int = 0
     engine: EngineFacts = EngineFacts()
     agent_version: str = ""
+    state_format: int = 1  # the newest format of the managers' state that its agent reads
     tls: NodeTLS = NodeTLS()
 
 
@@ -121,6 +122,7 @@ class NodeStatus(Record, kw_only=True):
     message: str = ""
     address: str = ""  # as the manager sees it
     since: float = 0.0
+    back_by: float = 0.0  # its agent said that it restarts: until then silence means nothing
 
 
 class Node(Object, kw_only=True):

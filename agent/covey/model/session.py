@@ -16,7 +16,9 @@ from covey.model.objects import NodeDescription, Task, TaskStatus
 from covey.model.secret import Secret
 from covey.model.spec import Role
 
+#: The newest protocol that this release speaks, and the oldest.
 PROTOCOL = 1
+OLDEST_PROTOCOL = 1
 MAX_FRAME = 16 << 20
 
 
@@ -33,14 +35,18 @@ class ManagerAddress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hello(Message, kw_only=True):
-    """Worker: here I am, this is my host."""
+    """Worker: here I am, this is my host, and I speak any protocol from ``oldest`` to ``protocol``."""
 
     protocol: int = PROTOCOL
+    oldest: int = OLDEST_PROTOCOL
     description: NodeDescription
 
 
 class Welcome(Message, kw_only=True):
-    """Dispatcher: the session stands; send a Heartbeat each ``heartbeat_period`` seconds."""
+    """Dispatcher: the session stands; send a Heartbeat each ``heartbeat_period`` seconds.
+
+    ``protocol`` is the one of this session: the newest that both speak.
+    """
 
     session_id: str
     heartbeat_period: float
@@ -75,6 +81,16 @@ class Describe(Message, kw_only=True):
     """Worker: my host's facts changed."""
 
     description: NodeDescription
+
+
+class Restarting(Message, kw_only=True):
+    """Worker: my agent is about to restart, and will be back ``within`` so many seconds; said last in a session."""
+
+    within: float
+
+
+class RestartNoted(Message, kw_only=True):
+    """Dispatcher: that is in the state, so that the next leader knows it, too."""
 
 
 class StatusReport(Message, kw_only=True):
@@ -144,12 +160,19 @@ class ManagersChanged(Message, kw_only=True):
     managers: tuple[ManagerAddress, ...]
 
 
-FromWorker = Hello | Heartbeat | Describe | StatusReport
+def common_protocol(newest: int, oldest: int) -> int | None:
+    """The newest protocol that this release and one that speaks those have in common, if there is any."""
+    common = min(newest, PROTOCOL)
+    return common if common >= max(oldest, OLDEST_PROTOCOL) else None
+
+
+FromWorker = Hello | Heartbeat | Describe | Restarting | StatusReport
 FromDispatcher = (
     Welcome
     | Redirect
     | Refused
     | HeartbeatAck
+    | RestartNoted
     | StatusAck
     | Provisions
     | Assignments

@@ -3,8 +3,10 @@
 
 The one planner that needs more than the view: when each node was last heard, which only the leader of the moment knows.
 So a new leader gives every node it has not heard yet twice the time: a worker notices the loss of its manager only
-after three periods of its own, and must not be taken for lost while it looks for the next.  A node is ready again when
-its session begins; that is the dispatcher's to say.
+after three periods of its own, and must not be taken for lost while it looks for the next.  An agent that restarts on
+purpose says so first (``NodeStatus.back_by``); however long it asks for, and whatever the clock of the manager that
+wrote it down, it is waited for no longer than ``RESTART_GRACE``.  A node is ready again when its session begins; that
+is the dispatcher's to say.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from covey.state.view import View
 MISSED = 3
 #: Periods that a new leader gives a node to find it.
 AFTER_ELECTION = 6
+#: Seconds for which an agent that said that it restarts may be silent.
+RESTART_GRACE = 30.0
 
 
 def liveness(view: View, heard: Mapping[str, float], period: float, leader_since: float, now: float) -> Plan:
@@ -37,6 +41,7 @@ def liveness(view: View, heard: Mapping[str, float], period: float, leader_since
             deadline = max(leader_since + AFTER_ELECTION * period, node.created_at + MISSED * period)
         else:
             deadline = last + MISSED * period
+        deadline = max(deadline, min(node.status.back_by, last + RESTART_GRACE))
         if deadline > now:
             wake_at = earliest(wake_at, deadline)
             continue

@@ -44,6 +44,7 @@ class Outcome:
 
 def apply(view: View, batch: Batch, index: int) -> tuple[View, Outcome]:
     """The view after ``batch`` at log position ``index``, and what to tell its proposer."""
+    view = replace(view, format=max(view.format, batch.format))  # even if it is refused: it is in the log
     known = view.requests.get(batch.request_id)
     if known is not None:
         first, error = known

@@ -17,11 +17,13 @@ _NONE: Mapping[str, Any] = {}
 class View:
     """Everything that was true after log entry ``index``.
 
-    ``fence`` is the newest leader's term seen; ``requests`` the outcome of recent request ids, oldest first.
+    ``fence`` is the newest leader's term seen, ``format`` the newest format of any entry up to here; ``requests`` the
+    outcome of recent request ids, oldest first.
     """
 
     index: int = 0
     fence: int = 0
+    format: int = 1
     clusters: Mapping[str, Cluster] = field(default_factory=dict)
     nodes: Mapping[str, Node] = field(default_factory=dict)
     services: Mapping[str, Service] = field(default_factory=dict)

@@ -79,8 +79,8 @@ class Store(Protocol):
     async def propose(self, batch: Batch, timeout: float) -> int:
         """Write ``batch`` and return its log index once it is applied here.
 
-        Raises Conflict and its kin (nothing changed), NotLeader (nothing changed), Unavailable (it may still take
-        effect: repeat it with the same request id).
+        Raises FailedPrecondition (a manager is of a release that could not read it), Conflict and its kin, NotLeader:
+        nothing has changed; and Unavailable: it may still take effect, repeat it with the same request id.
         """
 
     async def barrier(self, timeout: float) -> View:

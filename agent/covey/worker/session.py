@@ -17,6 +17,7 @@ from covey.model.clock import Clock
 from covey.model.errors import CoveyError
 from covey.model.objects import NodeDescription, TaskStatus
 from covey.model.session import (
+    OLDEST_PROTOCOL,
     PROTOCOL,
     Assignments,
     CertificateWanted,
@@ -31,6 +32,8 @@ from covey.model.session import (
     Provisions,
     Redirect,
     Refused,
+    Restarting,
+    RestartNoted,
     RoleWanted,
     RootChanged,
     StatusAck,
@@ -44,6 +47,8 @@ from covey.worker.parts import until_one_ends
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT, WELCOME_TIMEOUT, CLOSE_TIMEOUT = 2.0, 5.0, 1.0
+#: Seconds for the manager to note that the agent restarts; what ends the agent is not kept waiting longer.
+NOTE_TIMEOUT = 2.0
 #: Heartbeat periods without an answer after which a manager counts as gone.
 MISSED = 3
 #: Seconds that a manager has to answer once there is a doubt about it.
@@ -151,6 +156,8 @@ class Sessions:
         self._worker, self._connector, self._clock = worker, connector, clock
         self._turn = 0
         self._doubted = asyncio.Event()
+        self._channel: Channel | None = None
+        self._noted = asyncio.Event()
         self._described: NodeDescription | None = None
         self._facts, self._moving = asyncio.Event(), asyncio.Event()
         self._period = self._answered = 0.0
@@ -168,6 +175,18 @@ class Sessions:
     def move(self) -> None:
         """Go on over a new connection, and let the old one go only once that stands."""
         self._moving.set()
+
+    async def announce_restart(self, within: float) -> None:
+        """Have the managers know that this agent will be back; returns after a moment, whether they do or not."""
+        if self._channel is None:
+            return
+        self._noted.clear()
+        try:
+            async with asyncio.timeout(NOTE_TIMEOUT):
+                await self._channel.send(Restarting(within=within))
+                await self._noted.wait()
+        except (OSError, TimeoutError) as error:
+            log.warning("the managers may not know that this agent restarts: %s", str(error) or "no answer in time")
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -217,6 +236,7 @@ class Sessions:
         except (OSError, CoveyError) as error:
             return SessionLost(str(error) or type(error).__name__)
         finally:
+            self._channel = None
             if channel is not None:
                 await _close(channel)
         raise AssertionError("a session ends by raising")
@@ -233,6 +253,8 @@ class Sessions:
             welcome = await channel.receive()
         if not isinstance(welcome, Welcome):
             raise self._unwelcome(welcome)
+        if not OLDEST_PROTOCOL <= welcome.protocol <= PROTOCOL:
+            raise SessionLost(f"it speaks protocol {welcome.protocol}, this agent {OLDEST_PROTOCOL} to {PROTOCOL}")
         if welcome.epoch < self.epoch:
             raise SessionLost("it speaks for the cluster as it was before it was recovered, and has no say any more")
         self.epoch = welcome.epoch
@@ -242,6 +264,7 @@ class Sessions:
         self._doubted.clear()
         await self._heard_of(welcome.managers)
         self._worker.outbox.restart(self._worker.statuses())
+        self._channel = channel
         await self._together(address, channel)
 
     def _unwelcome(self, message: FromDispatcher) -> SessionLost:
@@ -284,6 +307,8 @@ class Sessions:
                 self._worker.outbox.acknowledge(message.sequence)
             elif isinstance(message, ManagersChanged):
                 await self._heard_of(message.managers)
+            elif isinstance(message, RestartNoted):
+                self._noted.set()
             elif not isinstance(message, HeartbeatAck):
                 self._about_this_node(message)
 

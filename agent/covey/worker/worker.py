@@ -104,6 +104,10 @@ class Worker:
         else:
             self._sessions.describe_again()
 
+    async def announce_restart(self, within: float) -> None:
+        """Have the managers wait for this agent, which is about to restart, ``within`` seconds at most."""
+        await self._sessions.announce_restart(within)
+
     async def run(self) -> None:
         """Until ``stop``, or until something ends that must not."""
         page, managers, epoch = self._book.load(), self._book.load_managers(), self._book.load_epoch()

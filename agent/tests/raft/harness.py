@@ -19,6 +19,7 @@ from covey.model.changes import Batch, Create, Delete
 from covey.model.errors import Forbidden, NotLeader, Unavailable
 from covey.model.objects import Service
 from covey.model.spec import ServiceSpec
+from covey.state.codec import CODEC
 from covey.store.raft import RaftSettings, RaftStore, Timings, bootstrap, prepare_join
 
 CLUSTER = "cluster000000000000000000"
@@ -103,6 +104,7 @@ class Member:
 
     def __init__(self, cluster, node_id):
         self.cluster, self.node_id = cluster, node_id
+        self.codec = CODEC
         self.directory = cluster.directory / node_id
         self.port = 0
         self.store: RaftStore | None = None
@@ -114,7 +116,12 @@ class Member:
     async def start(self):
         self.port = self.port or free_port()
         settings = RaftSettings(
-            self.node_id, self.directory, ("127.0.0.1", self.port), self.address, self.cluster.timings
+            self.node_id,
+            self.directory,
+            ("127.0.0.1", self.port),
+            self.address,
+            self.cluster.timings,
+            codec=self.codec,
         )
         store = RaftStore(settings, self.cluster.authority.contexts(self.node_id), identify)
         await store.start()

@@ -62,7 +62,10 @@ def node(id_: str, **parts: Any) -> Node:
         tls=parts.pop("tls", NodeTLS()),
     )
     status = NodeStatus(
-        state=NodeState(parts.pop("state", "ready")), address=parts.pop("address", ""), since=parts.pop("since", 0.0)
+        state=NodeState(parts.pop("state", "ready")),
+        address=parts.pop("address", ""),
+        since=parts.pop("since", 0.0),
+        back_by=parts.pop("back_by", 0.0),
     )
     role = Role(parts.pop("role", "worker"))
     return Node(id=id_, spec=spec, description=description, status=status, role=role, **{"version": 1, **parts})

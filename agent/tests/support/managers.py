@@ -19,6 +19,8 @@ from covey.model.session import (
     Provision,
     Provisions,
     Redirect,
+    Restarting,
+    RestartNoted,
     StatusAck,
     StatusReport,
     Welcome,
@@ -46,6 +48,7 @@ class Managers:
     hellos: list[NodeDescription] = field(default_factory=list)
     reports: list[tuple[float, StatusReport]] = field(default_factory=list)
     heartbeats: list[float] = field(default_factory=list)
+    restarts: list[float] = field(default_factory=list)
     described: list[NodeDescription] = field(default_factory=list)
     session: ManagerChannel | None = None
     sessions: int = 0
@@ -130,6 +133,9 @@ class ManagerChannel:
             managers.reports.append((now(), message))
             if managers.acknowledging:
                 self.say(StatusAck(sequence=message.sequence))
+        elif isinstance(message, Restarting):
+            managers.restarts.append(message.within)
+            self.say(RestartNoted())
         else:
             managers.described.append(message.description)
 

@@ -79,6 +79,8 @@ class Engine:
         self._core: Core
         self.loop: asyncio.AbstractEventLoop
         self.failure: BaseException | None = None
+        #: How often the thread came round; others may read it.
+        self.turns = 0
 
     # -- life
 
@@ -91,6 +93,7 @@ class Engine:
                 self._start(peers, pool)
                 ready.set_result(await self._network.listen(*listen))
                 while not self._stopping:
+                    self.turns += 1
                     self._tick()
                     await asyncio.sleep(self._timings.tick)
             except Exception as error:  # noqa: BLE001 - fail-stop; whoever started the thread is told

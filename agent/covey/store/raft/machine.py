@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from covey.state.apply import Outcome, apply
-from covey.state.codec import decode_batch, decode_view, encode_view
+from covey.state.codec import Codec
 from covey.state.view import View
 
 
@@ -28,14 +28,14 @@ class Machine(Protocol):
 
 
 class ViewMachine:
-    """The replicated View."""
+    """The replicated View, in the formats of one release."""
 
-    def __init__(self) -> None:
-        self._view = View()
+    def __init__(self, codec: Codec) -> None:
+        self._view, self._codec = View(), codec
 
     def apply(self, index: int, command: bytes) -> Outcome:
         """Apply one batch."""
-        self._view, outcome = apply(self._view, decode_batch(command), index)
+        self._view, outcome = apply(self._view, self._codec.decode_batch(command), index)
         return outcome
 
     def state(self) -> View:
@@ -44,8 +44,8 @@ class ViewMachine:
 
     def dump(self, state: View) -> Iterator[bytes]:
         """The view's snapshot."""
-        return iter(encode_view(state))
+        return self._codec.encode_view(state)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """The view of a snapshot."""
-        self._view = decode_view(chunks)
+        self._view = self._codec.decode_view(chunks)

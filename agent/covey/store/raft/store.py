@@ -19,7 +19,8 @@ from covey.model.changes import Batch
 from covey.model.errors import CoveyError, InvalidArgument, Unavailable
 from covey.model.secret import Secret
 from covey.state.apply import Outcome
-from covey.state.codec import encode_batch
+from covey.state.codec import CODEC, Codec
+from covey.state.formats import require_readers
 from covey.state.view import View
 from covey.store.base import Leadership, Notifier, Waiter
 from covey.store.raft import epoch as epochs
@@ -41,7 +42,7 @@ _NO_MEMBERS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class RaftSettings:
-    """Where a manager's Raft lives.
+    """Where a manager's Raft lives, and in what formats it keeps the state.
 
     ``address`` is where the others dial it (host:port), ``listen`` where it accepts.  ``unlock_key`` opens a locked
     directory.
@@ -53,6 +54,7 @@ class RaftSettings:
     address: str
     timings: Timings = field(default_factory=Timings)
     unlock_key: Secret | None = None
+    codec: Codec = CODEC
 
 
 def bootstrap(directory: Path, node_id: str, address: str) -> None:
@@ -101,6 +103,7 @@ class RaftStore:
         self._error: BaseException | None = None
         self._ended: asyncio.Event = asyncio.Event()
         self.port, self.raft_id = 0, ""
+        self._stopping = False
 
     # -- life
 
@@ -118,7 +121,7 @@ class RaftStore:
         def publish(published: Published, answers: Answers) -> None:
             _post(loop, self._take, published, answers)
 
-        engine = self._engine = Engine(disk, ViewMachine(), network, settings.timings, publish)
+        engine = self._engine = Engine(disk, ViewMachine(settings.codec), network, settings.timings, publish)
         ready: Future[int] = Future()
 
         def live() -> None:
@@ -139,6 +142,7 @@ class RaftStore:
         """Leave in good order: the log is durable, the directory free when this returns."""
         if self._engine is None or self._thread is None:
             return
+        self._stopping = True
         if not self._ended.is_set():
             _post(self._engine.loop, self._engine.stop)
         await self._ended.wait()
@@ -167,6 +171,12 @@ class RaftStore:
             self._notifier.notify()
         for answer, value in answers:
             answer(value)
+
+    @property
+    def turns(self) -> int | None:
+        """How often the Raft thread came round, so that one that is stuck can be told; None where it need not."""
+        engine = self._engine
+        return None if engine is None or self._stopping or self._ended.is_set() else engine.turns
 
     # -- the Store protocol
 
@@ -210,7 +220,9 @@ class RaftStore:
 
     async def propose(self, batch: Batch, timeout: float) -> int:
         """Write ``batch``; its log index."""
-        command = encode_batch(batch)
+        codec = self._settings.codec
+        require_readers(self.view(), codec.format_of(batch))
+        command = codec.encode_batch(batch)
         if len(command) > MAX_COMMAND:
             raise InvalidArgument(f"one change of {len(command)} bytes; at most {MAX_COMMAND} fit into one")
         outcome: Outcome = await self._ask(timeout, lambda engine, answer: engine.propose(command, batch.fence, answer))

@@ -13,7 +13,7 @@ from pathlib import Path
 from covey.model.changes import Batch
 from covey.model.secret import Secret
 from covey.state.apply import apply
-from covey.state.codec import encode_view
+from covey.state.codec import CODEC, encode_view
 from covey.state.view import View
 from covey.store.raft import epoch as epochs
 from covey.store.raft.disk import Disk
@@ -62,7 +62,7 @@ def extract(directory: Path, node_id: str, unlock_key: Secret | None = None) -> 
     disk = Disk(directory, node_id, unlock_key=unlock_key)
     disk.open(None)
     try:
-        machine = ViewMachine()
+        machine = ViewMachine(CODEC)
         if disk.chunks is not None:
             machine.restore(disk.chunks)
         mark = disk.snapshots.mark

@@ -167,6 +167,7 @@ class TlsNetwork:
         listener.setblocking(False)
         self._server = loop.create_task(self._accept(listener), name="raft-accept")
         self._server.add_done_callback(self._ended)
+        self._server.add_done_callback(lambda _: listener.close())  # which it does not if cancelled at once
         bound: int = listener.getsockname()[1]
         return bound
 

@@ -10,11 +10,13 @@ from covey.cli.main import describe, main
 def test_an_active_node_names_cluster_managers_and_leader():
     managers = [{"NodeID": "n1", "Addr": "10.0.0.1:2377"}, {"NodeID": "n2", "Addr": "10.0.0.2:2377"}]
     status = {
-        "State": "active", "ClusterID": "c", "NodeID": "n1", "Role": "manager", "AdvertiseAddr": "10.0.0.1",
+        "State": "active", "Version": "0.1.0",
+        "ClusterID": "c", "NodeID": "n1", "Role": "manager", "AdvertiseAddr": "10.0.0.1",
         "Managers": managers, "Leader": managers[1], "Error": "",
     }  # fmt: skip
     assert list(describe(status)) == [
         "state      active",
+        "release    0.1.0",
         "cluster    c",
         "node       n1 (manager)",
         "address    10.0.0.1",

@@ -27,6 +27,8 @@ from covey.model.session import (
     ManagersChanged,
     Redirect,
     Refused,
+    Restarting,
+    RestartNoted,
     RoleWanted,
     StatusAck,
     StatusReport,
@@ -206,6 +208,26 @@ async def test_the_end_of_a_session_changes_nothing_of_the_node(world):
     assert "n1" in world.dispatcher.heard()
 
 
+@pytest.mark.parametrize(("asked", "granted"), [(12.0, 12.0), (1e6, 30.0), (-5.0, 30.0), (float("nan"), 30.0)])
+async def test_a_restart_is_in_the_state_before_it_is_noted_and_ends_with_the_next_session(
+    world, clock, asked, granted
+):
+    worker = await world.session()
+    world.store.stuck = True
+    worker.says(Restarting(within=asked))
+    announced = clock.now()
+    await asyncio.sleep(1)
+    assert worker.heard() == []
+    world.store.stuck = False
+    await worker.hears(RestartNoted)
+    status = world.store.view().nodes["n1"].status
+    assert (status.state, status.back_by) == (NodeState.READY, pytest.approx(announced + granted, abs=0.1))
+    worker.says(None)
+    await world.session()
+    status = world.store.view().nodes["n1"].status
+    assert (status.state, status.back_by) == (NodeState.READY, 0.0)
+
+
 async def test_the_first_assignments_are_complete_and_later_ones_differences(world):
     await world.write(Create(placed("t1")), Create(placed("other", "n2")))
     worker = await world.session()
@@ -334,13 +356,19 @@ async def test_an_unknown_or_removed_node_is_refused_for_good(world):
     assert "n1" not in world.dispatcher.heard()
 
 
-@pytest.mark.parametrize(("protocol", "final"), [(0, True), (2, False)])
-async def test_another_protocol_is_refused_by_name(world, protocol, final):
+@pytest.mark.parametrize(("oldest", "newest", "final"), [(0, 0, True), (2, 3, False)])
+async def test_an_agent_with_no_protocol_in_common_is_refused_by_name(world, oldest, newest, final):
     worker = world.connect()
-    worker.says(Hello(protocol=protocol, description=HOST))
+    worker.says(Hello(protocol=newest, oldest=oldest, description=HOST))
     refused = await worker.hears(Refused)
     assert refused.final is final
-    assert "same release" in refused.reason
+    assert f"(0.1.0) speaks protocols {oldest} to {newest}, this manager 1 to 1: upgrade the older" in refused.reason
+
+
+async def test_an_agent_of_the_next_release_is_spoken_to_in_this_ones_protocol(world):
+    worker = world.connect()
+    worker.says(Hello(protocol=2, oldest=1, description=HOST))
+    assert (await worker.hears(Welcome)).protocol == 1
 
 
 async def test_a_session_begins_with_hello(world):

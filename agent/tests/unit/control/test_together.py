@@ -13,7 +13,7 @@ from covey.control.dispatcher import Dispatcher
 from covey.control.loop import ControlLoop
 from covey.model.changes import Batch, Change, Create, Update
 from covey.model.objects import Cluster, NodeDescription, NodeState, Service, Task, TaskStatus
-from covey.model.session import Assignments, Heartbeat, Hello, StatusReport, Welcome
+from covey.model.session import Assignments, Heartbeat, Hello, Restarting, StatusReport, Welcome
 from covey.model.spec import Replicated, ServiceMode, ServiceSpec
 from covey.model.tasks import TaskState, is_wanted
 from covey.plan.pipeline import settle
@@ -67,6 +67,9 @@ class Obedient:
     def crash(self, task_id: str) -> None:
         del self.running[task_id]
         self._report({task_id: TaskStatus(state=TaskState.FAILED, err="task: non-zero exit (137)")})
+
+    def announce_restart(self) -> None:
+        self._up.put_nowait(Restarting(within=30.0))
 
     def _report(self, statuses: dict[str, TaskStatus]) -> None:
         self._sequence += 1
@@ -173,3 +176,26 @@ async def test_a_short_absence_moves_nothing(world):
     world.plug_in("n1")
     await asyncio.sleep(5)
     assert {node_id: set(worker.running) for node_id, worker in world.workers.items()} == before
+
+
+async def test_an_announced_restart_may_take_longer_and_moves_nothing(world):
+    before = {node_id: set(worker.running) for node_id, worker in world.workers.items()}
+    world.workers["n1"].announce_restart()
+    await asyncio.sleep(0.1)
+    await world.workers["n1"].stop()
+    await asyncio.sleep(25)
+    world.plug_in("n1")
+    await asyncio.sleep(5)
+    assert {node_id: set(worker.running) for node_id, worker in world.workers.items()} == before
+
+
+async def test_one_that_never_comes_back_from_it_is_lost_after_half_a_minute(world):
+    world.workers["n1"].announce_restart()
+    await asyncio.sleep(0.1)
+    lost = world.workers.pop("n1")
+    await lost.stop()
+    await asyncio.sleep(29)
+    assert world.spread() == {"n2": 2, "n3": 2}
+    await asyncio.sleep(4)
+    assert world.store.view().nodes["n1"].status.state is NodeState.DOWN
+    assert world.spread() == {"n2": 3, "n3": 3}

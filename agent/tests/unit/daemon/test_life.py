@@ -73,6 +73,12 @@ class StillMember:
     async def give_up_vote(self):
         self.log.append("give up vote")
 
+    def turns(self):
+        return {}
+
+    async def announce_restart(self, within):
+        self.log.append(f"announce {within:g}")
+
     async def stop(self):
         self.log.append("stop")
 

@@ -10,6 +10,7 @@ import pytest
 from covey.executor import translate
 from covey.executor.base import ContainerState
 from covey.executor.translate import Owner
+from covey.model.changes import FORMAT
 from covey.model.objects import Task
 from covey.model.spec import ContainerSpec, HealthConfig, Limit, PortConfig, Reservation, Resources, TaskSpec
 from covey.model.units import MIB, SECOND
@@ -144,5 +145,6 @@ def test_the_description_of_a_host() -> None:
     }
     told = translate.description(info, {"ApiVersion": "1.41"}, "0.1")
     assert (told.hostname, told.nano_cpus, told.memory_bytes, told.agent_version) == ("h1", 2 * 10**9, 5, "0.1")
+    assert told.state_format == FORMAT
     assert told.engine.labels == {"disk": "ssd", "bare": ""}
     assert told.engine.plugins == (("Log", "json-file"), ("Log", "syslog"), ("Volume", "local"))

@@ -2,12 +2,13 @@
 """Votes follow the wish: managers get one, demoted and removed nodes lose theirs, the leader its own last."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from covey.manager.membership import Membership
 from covey.model.changes import Batch, Create
-from covey.model.errors import Forbidden
+from covey.model.errors import FailedPrecondition, Forbidden
 from covey.model.objects import Node
 from covey.model.spec import NodeSpec, Role
 from covey.store.memory import MemoryStore
@@ -49,6 +50,13 @@ async def test_a_manager_gets_its_vote_and_is_found_from_then_on(store):
 async def test_a_worker_gets_no_vote(store):
     with pytest.raises(Forbidden, match="promote"):
         await Membership(store, FixedClock()).join("third", "10.0.0.3:2378", "10.0.0.3:2377")
+
+
+async def test_a_manager_that_could_not_read_the_state_gets_no_vote(store):
+    newer = MemoryStore("leader", view=replace(store.view(), format=2))
+    with pytest.raises(FailedPrecondition, match=r"second .* reads format 1 .* format 2 is in use: upgrade it"):
+        await Membership(newer, FixedClock()).join("second", "10.0.0.2:2378", "10.0.0.2:2377")
+    assert newer.members().keys() == {"leader"}
 
 
 async def test_leaving_takes_vote_and_address(store):

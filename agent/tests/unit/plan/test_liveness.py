@@ -47,3 +47,24 @@ def test_every_state_but_down_ends_down(state):
 
 def test_what_is_down_stays_down():
     assert plan(node("n1", state="down")) == ({}, None)
+
+
+def test_an_agent_that_said_it_restarts_is_waited_for():
+    restarting = node("n1", back_by=120.0)
+    assert plan(restarting, heard={"n1": 93.0}) == ({}, 120.0)
+    assert list(plan(restarting, heard={"n1": 93.0}, now=120.0)[0]) == ["n1"]
+
+
+def test_a_new_leader_knows_it_and_waits_as_long():
+    assert plan(node("n1", back_by=120.0), leader_since=99.0, now=115.0) == ({}, 120.0)
+
+
+def test_a_restart_that_was_over_long_ago_changes_nothing():
+    assert list(plan(node("n1", back_by=90.0), heard={"n1": 94.0})[0]) == ["n1"]
+
+
+@pytest.mark.parametrize("back_by", [1e9, float("inf")])
+def test_nobody_is_waited_for_without_end_whatever_a_clock_said(back_by):
+    assert plan(node("n1", back_by=back_by), heard={"n1": 90.0}) == ({}, 120.0)
+    assert plan(node("n1", back_by=back_by), leader_since=95.0) == ({}, 125.0)
+    assert list(plan(node("n1", back_by=back_by), heard={"n1": 70.0})[0]) == ["n1"]

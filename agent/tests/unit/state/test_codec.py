@@ -7,14 +7,14 @@ import msgspec
 import pytest
 
 from covey.model import codec
-from covey.model.changes import BATCH_VERSION, Batch, Create, ObserveTask
+from covey.model.changes import FORMAT, Batch, Create, ObserveTask
 from covey.model.errors import BadState
 from covey.model.objects import Node, TaskStatus
-from covey.state.codec import SNAPSHOT_VERSION, decode_batch, decode_view, encode_batch, encode_view
+from covey.state.codec import decode_batch, decode_view, encode_batch, encode_view
 from covey.state.view import View
 
 
-def wire(*, version=BATCH_VERSION, changes=()):
+def wire(*, version=FORMAT, changes=()):
     return codec.encode((version, "r", 0, 0.0, list(changes)))
 
 
@@ -26,7 +26,7 @@ def test_a_damaged_entry_is_refused(data):
 
 def test_an_entry_of_a_newer_release_is_refused():
     with pytest.raises(BadState, match=r"newer release .* upgrade this manager"):
-        decode_batch(wire(version=BATCH_VERSION + 1))
+        decode_batch(wire(version=FORMAT + 1))
     for name, kind in (("levitate", ""), ("create", "moon")):
         with pytest.raises(BadState, match=f"a change of a newer release .{name} {kind}"):
             decode_batch(wire(changes=[(name, kind, {})]))
@@ -59,7 +59,7 @@ def test_a_damaged_snapshot_is_refused():
 
 def test_a_snapshot_of_a_newer_release_is_refused():
     with pytest.raises(BadState, match="a snapshot of format"):
-        decode_view([codec.encode((SNAPSHOT_VERSION + 1, 1, 0, {}))])
+        decode_view([codec.encode((FORMAT + 1, 1, 0, {}))])
     head = next(iter(encode_view(View())))
     with pytest.raises(BadState, match="holds a moon, which a newer release wrote"):
         decode_view([head, codec.encode(("moon", {}))])

@@ -20,6 +20,7 @@ from covey.model.session import (
     Refused,
     RoleWanted,
     RootChanged,
+    Welcome,
 )
 from covey.model.spec import ContainerSpec, Role, TaskSpec
 
@@ -358,6 +359,40 @@ async def test_a_refusal_for_good_stands_until_a_session_does(house: House) -> N
         house.managers.answer = None
         await joined(house)
         assert worker.standing.refusal == ""
+
+
+async def test_a_restart_is_announced_to_the_manager_of_the_session(house: House) -> None:
+    async with house.agent() as worker:
+        await joined(house)
+        began = now()
+        await worker.announce_restart(30.0)
+        assert (house.managers.restarts, now()) == ([30.0], began)
+
+
+async def test_a_manager_that_does_not_note_it_holds_up_the_restart_for_a_moment_only(house: House) -> None:
+    async with house.agent() as worker:
+        await joined(house)
+        house.managers.mute.add("a:2377")
+        began = now()
+        await worker.announce_restart(30.0)
+        assert now() - began <= 2.0
+
+
+async def test_without_a_session_a_restart_is_announced_to_nobody(house: House) -> None:
+    house.managers.absent = {"a:2377", "b:2377", "c:2377"}
+    async with house.agent() as worker:
+        await asyncio.sleep(5)
+        began = now()
+        await worker.announce_restart(30.0)
+        assert (house.managers.restarts, now()) == ([], began)
+
+
+async def test_a_manager_that_insists_on_another_protocol_is_not_listened_to(house: House) -> None:
+    house.managers.answer = Welcome(session_id="s", heartbeat_period=PERIOD, managers=MANAGERS, protocol=2)
+    async with house.agent() as worker:
+        await asyncio.sleep(5)
+        assert "it speaks protocol 2, this agent 1 to 1" in worker.standing.error
+        assert house.managers.heartbeats == []
 
 
 async def test_what_managers_say_of_certificates_reaches_the_daemon(house: House) -> None:
