@@ -25,8 +25,8 @@ WRITER = f"""
 n=0
 while [ ! -e /tmp/stop ]; do
   n=$((n + 1))
-  if timeout 20 docker -H unix://{SOCKET} service create --detach --name NAME-$n --replicas 0 IMAGE >/dev/null 2>/tmp/error
-  then echo NAME-$n >> /tmp/acknowledged; else cat /tmp/error >> /tmp/failed; fi
+  if timeout 20 docker -H unix://{SOCKET} service create --detach --name NAME-$n --replicas 0 IMAGE >/dev/null 2>/tmp/no
+  then echo NAME-$n >> /tmp/acknowledged; else cat /tmp/no >> /tmp/failed; fi
 done
 """
 

@@ -14,6 +14,7 @@ from covey.client.managers import Managers, try_each
 from covey.control.authority import tls_of
 from covey.control.roster import managers_of
 from covey.daemon import addresses
+from covey.daemon.certifying import certify
 from covey.daemon.config import Config
 from covey.daemon.locking import DiskLock
 from covey.daemon.places import Places, Settings
@@ -154,11 +155,8 @@ class Member:
     # -- its certificate
 
     async def certify(self, csr: bytes) -> Admission:
-        """Signed here if this manager leads, so that a lone one can come back after any time; else by the others."""
-        manager = self._manager
-        if manager is not None and manager.store.leadership().leading:
-            return await manager.signer.renew(self.who.node_id, csr)
-        return await try_each([m.addr for m in self.managers()], lambda address: self._client.renew(address, csr))
+        """A new certificate for this node."""
+        return await certify(self._manager, self._client, self.managers(), self.who.node_id, csr)
 
     def renewed(self, who: Identity) -> None:
         """Show the new certificate to each new connection, and make those that last anew before they are let go."""
