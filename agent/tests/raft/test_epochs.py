@@ -123,3 +123,17 @@ async def test_an_election_waits_until_every_voter_was_asked_once(cluster):
             await cluster.members[name].start()
         await cluster.leader()
         assert asyncio.get_running_loop().time() - begin >= DIAL_TIMEOUT
+
+
+async def test_who_is_left_of_three_knows_that_nobody_leads(cluster):
+    """Else nothing could be recovered from it, and its callers would be sent to a leader that is gone."""
+    await cluster.of(3)
+    await cluster.write("w0")
+    leader = await cluster.leader()
+    left = next(member for member in cluster.running() if member is not leader)
+    await eventually(lambda: left.store.leadership().leader is not None)
+    for member in cluster.running():
+        if member is not left:
+            await member.crash()
+    await eventually(lambda: left.store.leadership().leader is None)
+    assert not left.store.leadership().leading

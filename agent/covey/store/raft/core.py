@@ -125,9 +125,15 @@ class Core(Group):
 
     @property
     def leader(self) -> str | None:
-        """The leader's id, as far as known."""
+        """The leader's id, as far as known; None also if it was silent for as long as it would lead without a majority.
+
+        Who hears nobody at all does not stand for election either, and would believe in its last leader for ever.
+        """
         node = self._SyncObj__raftLeader
-        return node.id if node is not None else None
+        if node is None or node == self.selfNode:
+            return node.id if node is not None else None
+        silent = library.monotonicTime() - self._heard_at > self.conf.leaderFallbackTimeout
+        return None if silent else node.id
 
     def confirmed(self, seq: int) -> bool:
         """Whether a majority has answered a message numbered ``seq`` or later in this term."""
