@@ -78,8 +78,15 @@ class Cluster:
 
     # -- playbooks
 
-    def play(self, playbook: str, *words: str, variables: dict[str, Any] | None = None, check: bool = True) -> Play:
-        """Run `covey.swarm.PLAYBOOK` (or a file) as a user does; its output is kept whole."""
+    def play(
+        self,
+        playbook: str,
+        *words: str,
+        variables: dict[str, Any] | None = None,
+        check: bool = True,
+        cwd: Path | None = None,
+    ) -> Play:
+        """Run `covey.swarm.PLAYBOOK` (or a file) as a user without a terminal does; its output is kept whole."""
         where = self.artifact.build / "shows" / self.lab.name
         where.mkdir(parents=True, exist_ok=True)
         hosts = where / "inventory.yml"
@@ -93,8 +100,18 @@ class Cluster:
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_HOST_KEY_CHECKING": "False",
             "ANSIBLE_LOCALHOST_WARNING": "False",
+            "PWD": str(cwd or Path.cwd()),
         }
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=900,
+        )
         play = Play(done.returncode, done.stdout + done.stderr)
         (where / f"{name.rpartition('/')[2]}.log").write_text(play.output)
         assert not check or play.code == 0, f"{' '.join(command)}\n{play.output}"
