@@ -23,6 +23,7 @@ STATUS: tuple[tuple[type[errors.CoveyError], int], ...] = (
     (errors.AlreadyInCluster, 503),
     (errors.NotLeader, 503),
     (errors.Unavailable, 503),
+    (errors.NotSigned, 503),
     (errors.EngineDown, 503),
 )
 

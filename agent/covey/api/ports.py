@@ -21,6 +21,7 @@ from covey.api.bodies import (
     RestoreRequest,
 )
 from covey.api.http import Headers, Request, Response
+from covey.control.issuer import Issuer
 from covey.model.admission import Admission, ManagerInfo
 from covey.model.secret import Secret
 from covey.model.spec import Role
@@ -61,6 +62,8 @@ class Managing(Protocol):
 
     @property
     def store(self) -> Store: ...
+    @property
+    def issuer(self) -> Issuer: ...
 
     async def admit(self, request: AdmitRequest) -> Admission:
         """Let in the holder of that request's key; called on the leader only.  A repeat gives the same node id."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import msgspec
 
+from covey.api import authorities
 from covey.api.specs import Json
 from covey.model.errors import InvalidArgument
 from covey.model.objects import Cluster, Node, NodeState
+from covey.model.secret import Secret
 from covey.model.spec import CAConfig, ClusterSpec
 from covey.model.units import rfc3339
 from covey.plan.rotation import unmoved
@@ -16,23 +18,25 @@ from covey.security.ca import RootCA
 from covey.state.view import View
 
 NO_KEY = (
-    "a root needs its key beside it (--ca-key), so that the managers can sign certificates; authorities outside of the "
-    "cluster are not asked yet"
+    "a root needs its key beside it (--ca-key), so that the managers can sign certificates, or an authority outside of "
+    "the cluster that has the key (--external-ca protocol=cfssl,url=https://...)"
 )
 
 
 def asked_root(before: Cluster, spec: ClusterSpec, now: float) -> tuple[ClusterSpec, RootCA | None]:
-    """The spec as it is kept, and the root that shall take the present one's place; None if it stays."""
+    """The spec as it is kept, and the root that shall take the present one's place; None if it stays as it is.
+
+    The same certificate again, with its key or without, asks for that key to be kept or forgotten.
+    """
     config, old = spec.ca_config or CAConfig(), before.spec.ca_config or CAConfig()
     kept = _kept(spec)
     if config.signing_ca_key and not config.signing_ca_cert:
         raise InvalidArgument("the root certificate that this key belongs to is missing", "CAConfig.SigningCACert")
     if config.signing_ca_cert:
-        if not config.signing_ca_key:
+        given = rotation.given_root(config.signing_ca_cert.encode(), config.signing_ca_key or Secret(b""), now)
+        if not given.key_pem and not authorities.stands_for(spec, given.cert_pem):
             raise InvalidArgument(NO_KEY, "CAConfig.SigningCAKey")
-        given = rotation.given_root(config.signing_ca_cert.encode(), config.signing_ca_key, now)
-        target = before.rotation.certificate if before.rotation else before.root_certificate
-        return kept, None if given.cert_pem == target else given
+        return kept, given
     if (config.force_rotate or 0) != (old.force_rotate or 0):
         return kept, ca.create_root(now)
     return kept, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
-from covey.api import decode, render, rotate, rules
+from covey.api import authorities, decode, render, rotate, rules
 from covey.api.bodies import (
     DEFAULT_LISTEN,
     InitBody,
@@ -17,7 +17,7 @@ from covey.api.bodies import (
 from covey.api.call import Call, ManagerCall, version_of
 from covey.api.http import Query, Response
 from covey.api.ports import LocalState
-from covey.control.authority import begin_rotation
+from covey.control.authority import wanted_root, with_key
 from covey.control.cluster import TokenSecrets, with_tokens, with_unlock_key
 from covey.model.changes import Update
 from covey.model.errors import FailedPrecondition, InvalidArgument
@@ -25,6 +25,7 @@ from covey.model.objects import Cluster
 from covey.model.secret import Secret
 from covey.model.spec import Availability, ClusterSpec, EncryptionConfig, Role
 from covey.security import unlock as unlocking
+from covey.security.ca import RootCA
 from covey.security.tokens import SECRET_BYTES
 
 LEAVING_MANAGER = (
@@ -49,7 +50,7 @@ async def init(call: Call) -> Response:
         listen_addr=body.listen_addr,
         advertise_addr=body.advertise_addr,
         availability=body.availability or Availability.ACTIVE,
-        spec=rotate.without_root(rules.checked_cluster(spec)),
+        spec=authorities.of_others(rotate.without_root(rules.checked_cluster(spec))),
     )
     return Response.json(await call.node.init(request))
 
@@ -96,13 +97,29 @@ async def inspect(call: ManagerCall) -> Response:
 
 async def update(call: ManagerCall) -> Response:
     version = version_of(call.request, "swarm")
+    before = call.view.cluster
     spec = rules.checked_cluster(decode.body_as(ClusterSpec, call.request.body))
-    spec, root = rotate.asked_root(call.view.cluster, spec, call.clock.now())
-    cluster = msgspec.structs.replace(call.view.cluster, version=version, spec=spec)
-    if root is not None:
-        cluster = begin_rotation(cluster, root, _both(call), call.clock.now())
+    spec = authorities.checked(spec, before.root_certificate)
+    spec, root = rotate.asked_root(before, spec, call.clock.now())
+    cluster = msgspec.structs.replace(before, version=version, spec=spec)
+    cluster = await _with_root(cluster, root, call)
+    authorities.check_signers(cluster)
+    if root is None and authorities.differ(before, cluster):
+        await call.managing.issuer.try_out(cluster)
     await call.propose(Update(_relocked(_rotated(cluster, call), call)))
     return Response(200)
+
+
+async def _with_root(cluster: Cluster, root: RootCA | None, call: ManagerCall) -> Cluster:
+    """The cluster with that root on its way in; with another key, or none, if it is the one it certifies by."""
+    issuer = call.managing.issuer
+    if root is None:
+        return cluster
+    if root.cert_pem != wanted_root(cluster):
+        return await issuer.begin_rotation(cluster, root, _both(call))
+    cluster = with_key(cluster, root)
+    await issuer.try_out(cluster)
+    return cluster
 
 
 async def rotation(call: ManagerCall) -> Response:

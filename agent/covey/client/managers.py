@@ -33,7 +33,8 @@ RAFT_TIMEOUT = 30.0
 
 #: OpenSSL's words for a certificate that does not hold yet, and one that does no more.
 _NOT_NOW = (9, 10)
-_CLOSED = (ssl.SSLError, ConnectionResetError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+#: The other end has ended the connection, perhaps since it does not accept our certificate.
+CLOSED = (ssl.SSLError, ConnectionResetError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +194,7 @@ def failed(address: str, error: Exception) -> CoveyError:
         return Unavailable(f"what answers at {address} does not speak TLS as a manager does: {error.os_error}")
     if isinstance(error, TimeoutError):
         return Unavailable(f"manager {address} does not answer in time")
-    if isinstance(error, _CLOSED) and not isinstance(error, aiohttp.ClientConnectorError):
+    if isinstance(error, CLOSED) and not isinstance(error, aiohttp.ClientConnectorError):
         return Unavailable(
             f"manager {address} closed the connection ({error or type(error).__name__}); it is stopping, or does not "
             "accept this node's certificate (if that has not ended: do both clocks agree?)"

@@ -11,12 +11,18 @@ from dataclasses import dataclass
 import msgspec
 
 from covey.control.cluster import TokenSecrets, certificate_lifetime, tokens_of
+from covey.model.errors import FailedPrecondition
 from covey.model.objects import Cluster, Node, NodeTLS, RootRotation
 from covey.model.secret import Secret
-from covey.security import ca, rotation
+from covey.security import ca
 from covey.security.ca import RootCA
 from covey.security.certificate import is_issued_by, issuer_info, issuer_of, read_certificates
 from covey.security.identity import Identity
+
+NO_KEY = (
+    "the key of the root is not in the cluster, since an authority outside of it signs; that one knows managers by "
+    "their certificates, and this host has none. Recover the cluster on a manager that is left (covey cluster recover)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +45,35 @@ def issuing(cluster: Cluster) -> Issuing:
 
 
 def certify(cluster: Cluster, node: Node, csr: bytes, now: float) -> bytes:
-    """A certificate for that node, in the role the state says, with what follows it (PEM)."""
+    """A certificate for that node, in the role the state says, with what follows it (PEM); with the root's own key.
+
+    FailedPrecondition if the cluster does not have it.
+    """
     by = issuing(cluster)
+    if not by.root.key_pem:
+        raise FailedPrecondition(NO_KEY)
     return ca.sign(by.root, csr, node.id, node.role, cluster.id, now, certificate_lifetime(cluster.spec)) + by.chain
 
 
-def begin_rotation(cluster: Cluster, new: RootCA, secrets: TokenSecrets, now: float) -> Cluster:
+def authorities_for(cluster: Cluster, root_pem: bytes) -> list[str]:
+    """The URLs of the authorities outside of the cluster that sign under this root, in the order they are asked."""
+    config = cluster.spec.ca_config
+    declared = config.external_cas if config and config.external_cas else []
+    return [each.url for each in declared if (each.ca_cert or "").encode() == root_pem]
+
+
+def with_key(cluster: Cluster, root: RootCA) -> Cluster:
+    """The cluster with that key, or without one, for the root that it certifies by already."""
+    if cluster.rotation is None:
+        return msgspec.structs.replace(cluster, root_key=root.key_pem)
+    return msgspec.structs.replace(cluster, rotation=msgspec.structs.replace(cluster.rotation, key=root.key_pem))
+
+
+def begin_rotation(cluster: Cluster, new: RootCA, cross: bytes, secrets: TokenSecrets, now: float) -> Cluster:
     """The cluster with ``new`` on its way in; a rotation under way is given up for it.
 
-    Both secrets are needed.  InvalidArgument if nodes could not trust each other on the way.
+    ``cross`` is its name and key signed by the present root.  Both secrets are needed.
     """
-    old = RootCA(cluster.root_certificate, cluster.root_key)
-    cross = rotation.cross_sign(old, new.cert_pem, now)
-    rotation.rehearse(old, new, cross, now)
     issuer = issuer_info(new.cert_pem)
     worker, manager = tokens_of(new.cert_pem, secrets, (Secret(b""), Secret(b"")))
     begun = RootRotation(

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from covey.control.authority import certify, issuing
+from covey.control.authority import issuing
 from covey.control.cluster import join_token
+from covey.control.issuer import Issuer
 from covey.control.limits import RateLimit
 from covey.control.roster import managers_of, role_due
 from covey.model.admission import Admission, ManagerInfo
@@ -48,10 +49,10 @@ class Wishes:
 
 
 class Signer:
-    """Admissions and renewals, one at a time, so that a repeated request cannot make two nodes."""
+    """Admissions and renewals; they are written one at a time, so that a repeated request cannot make two nodes."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+    def __init__(self, store: Store, clock: Clock, issuer: Issuer) -> None:
+        self._store, self._clock, self._issuer = store, clock, issuer
         self._wrong_tokens = RateLimit(WRONG_TOKENS, WRONG_TOKENS_WINDOW)
         self._turn = asyncio.Lock()
 
@@ -68,7 +69,7 @@ class Signer:
         """Let in the holder of the request's key.
 
         The same key again gives the same node, with the wishes of the last request, until that node has registered:
-        from then on it is AlreadyInCluster.
+        from then on it is AlreadyInCluster.  NotSigned if authorities outside of the cluster sign, and none did.
         """
         digest = key_digest(csr)
         async with self._turn:
@@ -81,10 +82,10 @@ class Signer:
             else:
                 node_id = node.id
                 await self._admit_again(node, wishes)
-            return self._certify(self._store.view(), node_id, csr)
+        return await self._certify(self._store.view(), node_id, csr)
 
     async def renew(self, node_id: str, csr: bytes) -> Admission:
-        """A new certificate for a node, in the role it is due."""
+        """A new certificate for a node, in the role it is due; NotSigned as ``admit``."""
         keys.public_key_of_csr(csr)
         async with self._turn:
             view = await self._store.barrier(WRITE_TIMEOUT)
@@ -99,7 +100,7 @@ class Signer:
                 except OutOfSequence as race:
                     log.debug("a renewal was overtaken: %s", race)
                 view = self._store.view()
-            return self._certify(self._store.view(), node_id, csr)
+        return await self._certify(self._store.view(), node_id, csr)
 
     async def _admit_again(self, node: Node, wishes: Wishes) -> None:
         if node.status.address or node.manager_address:
@@ -115,13 +116,14 @@ class Signer:
         if wished != node:
             await self._write(Update(wished))
 
-    def _certify(self, view: View, node_id: str, csr: bytes) -> Admission:
+    async def _certify(self, view: View, node_id: str, csr: bytes) -> Admission:
+        """By what the state says at the moment; an authority outside may take its time, and holds nobody up."""
         node, cluster = _existing(view, node_id), view.cluster
         return Admission(
             node_id=node.id,
             cluster_id=cluster.id,
             role=node.role,
-            certificate=certify(cluster, node, csr, self._clock.now()).decode("ascii"),
+            certificate=(await self._issuer.certify(cluster, node, csr)).decode("ascii"),
             root_ca=issuing(cluster).trusted.decode("ascii"),
             managers=tuple(ManagerInfo(node_id=m.node_id, addr=m.address) for m in managers_of(view)),
         )

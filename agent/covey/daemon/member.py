@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from covey.api.http import Request, Response
+from covey.client.authorities import Authorities
 from covey.client.channel import Connector
 from covey.client.managers import Managers, try_each
 from covey.control.authority import tls_of
+from covey.control.issuer import Issuer
 from covey.control.roster import managers_of
 from covey.daemon import addresses
 from covey.daemon.certifying import certify
@@ -200,7 +202,9 @@ class Member:
             return
         self._store = store
         self._run("store", self._watch(store))
-        self._manager = Manager(store, self._clock, settle, forwarder(self._client))
+        outside = Authorities(lambda root: tls.authority_context(self.who, root))
+        issuer = Issuer(outside, self._clock)
+        self._manager = Manager(store, self._clock, settle, forwarder(self._client), issuer)
         self._server = ClusterServer(self._services(store, self._manager))
         await self._server.start(*addresses.split(self._settings.listen))
         self._run_while_managing("manager", self._manager.run())

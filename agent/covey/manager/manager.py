@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from covey.api.bodies import AdmitRequest
 from covey.api.http import Request, Response
 from covey.control.dispatcher import Dispatcher
+from covey.control.issuer import Issuer
 from covey.control.loop import ControlLoop, Settle
 from covey.control.roster import manager_at
 from covey.control.signer import Signer, Wishes
@@ -26,10 +27,10 @@ Forward = Callable[[str, Request], Awaitable[Response]]
 class Manager:
     """See ``covey.api.ports.Managing`` for what the API asks of it."""
 
-    def __init__(self, store: Store, clock: Clock, settle: Settle, forward: Forward) -> None:
-        self.store = store
+    def __init__(self, store: Store, clock: Clock, settle: Settle, forward: Forward, issuer: Issuer) -> None:
+        self.store, self.issuer = store, issuer
         self.dispatcher = Dispatcher(store, clock)
-        self.signer = Signer(store, clock)
+        self.signer = Signer(store, clock, issuer)
         self.membership = Membership(store, clock)
         self._clock, self._settle, self._forward = clock, settle, forward
 

@@ -96,6 +96,10 @@ class Unavailable(CoveyError):
     """No quorum, no answer in time.  The outcome of a write is unknown: it may still take effect."""
 
 
+class NotSigned(CoveyError):
+    """An authority outside of the cluster did not sign, or signed what is not what was asked for."""
+
+
 class Superseded(CoveyError):
     """This manager belongs to its cluster as it was before a recovery, and decides nothing any more."""
 

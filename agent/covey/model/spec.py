@@ -279,14 +279,29 @@ class Dispatcher(Spec):
     heartbeat_period: int | None = None
 
 
+class CAProtocol(StrEnum):
+    """What an authority outside of the cluster speaks."""
+
+    CFSSL = "cfssl"
+
+
+class ExternalCA(Spec):
+    """An authority outside of the cluster that signs under the root ``ca_cert`` (PEM); left out, the present root."""
+
+    LATER = {"Options": ()}
+    protocol: CAProtocol = CAProtocol.CFSSL
+    url: str = field(default="", name="URL")
+    ca_cert: str | None = field(default=None, name="CACert")
+
+
 class CAConfig(Spec):
     """``signing_ca_*`` ask for a given root and ``force_rotate``, whenever it changes, for a new one.
 
     What is asked for is done once; only the number is kept, since clients count it up.
     """
 
-    LATER = {"ExternalCAs": ()}
     node_cert_expiry: int | None = None
+    external_cas: list[ExternalCA] | None = field(default=None, name="ExternalCAs")
     signing_ca_cert: str | None = field(default=None, name="SigningCACert")
     signing_ca_key: Secret | None = field(default=None, name="SigningCAKey")
     force_rotate: int | None = None

@@ -48,6 +48,11 @@ def read_certificate(pem: bytes, what: str = "certificate") -> x509.Certificate:
     return found[0]
 
 
+def normal_pem(pem: bytes) -> bytes:
+    """The root certificate written anew, so that two texts of one certificate are the same."""
+    return read_certificate(pem, "root certificate").public_bytes(serialization.Encoding.PEM)
+
+
 def read_certificates(pem: bytes, what: str = "certificate") -> list[x509.Certificate]:
     """All certificates in `pem`, a node's own before those between it and a root; at least one."""
     if len(pem) > PEM_LIMIT:

@@ -7,15 +7,15 @@ Never in it: when nodes move, what the cluster remembers of it.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from covey.model import errors
-from covey.model.ids import to_id
 from covey.model.secret import Secret
-from covey.model.spec import Role
 from covey.security import ca, keys, tls
 from covey.security.ca import RootCA
 from covey.security.certificate import is_issued_by, read_certificate
@@ -25,7 +25,7 @@ from covey.security.identity import Identity, assemble
 LEAST_LEFT = timedelta(days=365)
 #: Of OpenSSL: certificates are looked at whatever the time is.
 _NO_CHECK_TIME = 0x200000
-_CERTIFICATE, _KEY = "CAConfig.SigningCACert", "CAConfig.SigningCAKey"
+_CERTIFICATE, _KEY, _AUTHORITIES = "CAConfig.SigningCACert", "CAConfig.SigningCAKey", "CAConfig.ExternalCAs"
 
 
 def given_root(certificate_pem: bytes, key_pem: Secret, now: float) -> RootCA:
@@ -102,28 +102,40 @@ def cross_sign(old: RootCA, new_certificate: bytes, now: float) -> bytes:
     return cross.public_bytes(serialization.Encoding.PEM)
 
 
-def rehearse(old: RootCA, new: RootCA, cross: bytes, now: float) -> None:
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A manager's certificate of some root (PEM), for a key that nobody else has: to see that it will do."""
+
+    root: bytes
+    leaf: bytes
+    key: Secret
+
+
+def try_out(sample: Sample) -> None:
+    """InvalidArgument unless nodes with such certificates will accept each other."""
+    who = assemble(sample.leaf, sample.key, sample.root)
+    _rehearse([(who, who)], "nodes could not trust each other's certificates", _AUTHORITIES)
+
+
+def rehearse(old: Sample, new: Sample, cross: bytes) -> None:
     """InvalidArgument unless nodes that have moved and nodes that have not will accept each other.
 
     By doing it, in memory: whatever a root made elsewhere says, OpenSSL has the last word.
     """
-    stays = _node(old, b"", old.cert_pem, now)
-    moves = _node(new, cross, old.cert_pem + new.cert_pem, now)
-    has_moved = _node(new, b"", new.cert_pem, now)
-    for server, client in ((stays, moves), (moves, stays), (moves, has_moved), (has_moved, moves)):
+    stays = assemble(old.leaf, old.key, old.root)
+    moves = assemble(new.leaf + cross, new.key, old.root + new.root)
+    has_moved = assemble(new.leaf, new.key, new.root)
+    pairs = [(stays, moves), (moves, stays), (moves, has_moved), (has_moved, moves)]
+    complaint = "nodes could not trust each other's certificates while it takes the old root's place"
+    _rehearse(pairs, complaint, _CERTIFICATE)
+
+
+def _rehearse(pairs: Sequence[tuple[Identity, Identity]], complaint: str, path: str) -> None:
+    for server, client in pairs:
         try:
             _shake_hands(tls.server_context(server, "required"), tls.client_context(client))
         except ssl.SSLError as error:
-            raise errors.InvalidArgument(
-                f"nodes could not trust each other's certificates while it takes the old root's place: {error}",
-                _CERTIFICATE,
-            ) from error
-
-
-def _node(root: RootCA, chain: bytes, trusted: bytes, now: float) -> Identity:
-    key = keys.new_key()
-    leaf = ca.sign(root, keys.make_csr(key), to_id(1), Role.MANAGER, to_id(2), now, 3600.0)
-    return assemble(leaf + chain, key, trusted)
+            raise errors.InvalidArgument(f"{complaint}: {error}", path) from error
 
 
 def _shake_hands(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:

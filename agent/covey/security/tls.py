@@ -75,6 +75,15 @@ def introduction_context() -> ssl.SSLContext:
     return context
 
 
+def authority_context(identity: Identity, root_pem: bytes) -> ssl.SSLContext:
+    """For a manager that calls an authority outside of the cluster, whose certificate is of this root, for its host."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cadata=root_pem.decode("ascii"))
+    _present(context, identity)
+    return context
+
+
 def peer(connection: ssl.SSLObject | ssl.SSLSocket) -> Peer:
     """Whose certificate the other end has shown; Forbidden when none, not a node's, or of another cluster."""
     context = connection.context

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+from authority import own_issuer
 from builders import node
 from hosts import Host
 from worlds import World
@@ -27,6 +28,7 @@ from covey.api.http import Headers, Query, Request, Response
 from covey.api.ports import LocalState, NodeReport
 from covey.api.router import ControlApi
 from covey.control.cluster import TokenSecrets, with_tokens
+from covey.control.issuer import Issuer
 from covey.model.admission import Admission, ManagerInfo
 from covey.model.changes import Batch, Change, Create
 from covey.model.errors import Conflict, EngineDown, EngineError, NotInCluster, WrongUnlockKey
@@ -39,6 +41,7 @@ from covey.security.certificate import issuer_info
 from covey.state.view import View
 from covey.store.memory import MemoryStore
 
+CLUSTER = to_id(100)
 ROOT = create_root(1_800_000_000.0)
 ISSUER = issuer_info(ROOT.cert_pem)
 #: What nodes say whose certificate is of that root.
@@ -111,6 +114,7 @@ class FakeManaging:
 
     store: MemoryStore
     leader: ControlApi | None = None
+    issuer: Issuer = field(default_factory=lambda: own_issuer(Clock()))
     admitted: list[AdmitRequest] = field(default_factory=list)
     forwarded: list[Request] = field(default_factory=list)
 
@@ -284,14 +288,14 @@ class Swarm:
         self.world = StoredWorld(self.store)
         self.clock, self.engine = Clock(self.world), FakeEngine()
         secrets = TokenSecrets(Secret(bytes(16)), Secret(bytes(range(16))))
-        cluster = Cluster(id="c1", spec=ClusterSpec(), root_certificate=ROOT.cert_pem, root_key=ROOT.key_pem)
+        cluster = Cluster(id=CLUSTER, spec=ClusterSpec(), root_certificate=ROOT.cert_pem, root_key=ROOT.key_pem)
         manager = node("n1", role="manager", address="10.0.0.1", manager_address="10.0.0.1:2377", tls=CERTIFIED)
         self.add(manager, NodeSpec(role=Role.MANAGER))
         for number in range(2, 2 + workers):
             self.add(node(f"n{number}", address=f"10.0.0.{number}", tls=CERTIFIED))
         self.world.commit(Create(with_tokens(cluster, secrets)))
         managers = (ManagerInfo(node_id="n1", addr="10.0.0.1:2377"),)
-        report = NodeReport(LocalState.ACTIVE, "0.1.0", "n1", "c1", Role.MANAGER, "10.0.0.1", managers)
+        report = NodeReport(LocalState.ACTIVE, "0.1.0", "n1", CLUSTER, Role.MANAGER, "10.0.0.1", managers)
         self.managing = FakeManaging(self.store)
         self.life = FakeLife(report, self.managing)
         self.api = ControlApi(self.life, self.engine, self.clock)

@@ -6,8 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from covey.control.cluster import Founder, TokenSecrets, first_objects
+from covey.control.issuer import Issuer
 from covey.daemon.clock import SystemClock
 from covey.model.changes import Change
+from covey.model.clock import Clock
 from covey.model.ids import to_id
 from covey.model.secret import Secret
 from covey.model.spec import ClusterSpec, Role
@@ -15,6 +17,18 @@ from covey.security import ca, keys
 from covey.security.identity import Identity, assemble
 
 DAY = 86_400.0
+
+
+class Nowhere:
+    """There is no authority outside of the cluster."""
+
+    async def post(self, url: str, root: bytes, body: bytes) -> tuple[int, bytes]:
+        raise AssertionError(f"{url} was asked, though the cluster has its root's key")
+
+
+def own_issuer(clock: Clock) -> Issuer:
+    """Of a cluster that signs with its root's key."""
+    return Issuer(Nowhere(), clock)
 
 
 @dataclass

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from apis import ADMISSION, Client, Clock, FakeEngine, FakeLife, Swarm
+from apis import ADMISSION, CLUSTER, Client, Clock, FakeEngine, FakeLife, Swarm
 
 from covey.api.bodies import CompleteRequest
 from covey.api.ports import LocalState, NodeReport
@@ -75,7 +75,7 @@ async def test_info_is_the_engines_with_our_swarm(swarm: Swarm):
     assert section["ControlAvailable"] is True
     assert section["RemoteManagers"] == [{"NodeID": "n1", "Addr": "10.0.0.1:2377"}]
     assert (section["Nodes"], section["Managers"]) == (3, 1)
-    assert section["Cluster"]["ID"] == "c1"
+    assert section["Cluster"]["ID"] == CLUSTER
 
 
 async def test_info_on_a_worker():
@@ -114,7 +114,7 @@ async def test_status(swarm: Swarm):
         "Version": "0.1.0",
         "State": "active",
         "NodeID": "n1",
-        "ClusterID": "c1",
+        "ClusterID": CLUSTER,
         "Role": "manager",
         "AdvertiseAddr": "10.0.0.1",
         "Leader": {"NodeID": "n1", "Addr": "10.0.0.1:2377"},

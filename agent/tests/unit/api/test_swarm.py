@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from apis import ROOT, Client, Clock, FakeEngine, FakeLife, Swarm
+from apis import CLUSTER, ROOT, Client, Clock, FakeEngine, FakeLife, Swarm
 
 from covey.api.bodies import InitRequest, JoinRequest
 from covey.api.ports import LocalState, NodeReport
@@ -80,7 +80,7 @@ async def test_a_worker_leaves(life: FakeLife, outsider: Client):
 
 async def test_the_cluster_with_its_tokens(client: Client):
     shown = (await client.get("/swarm")).json
-    assert shown["ID"] == "c1"
+    assert shown["ID"] == CLUSTER
     assert shown["Spec"]["Dispatcher"] == {"HeartbeatPeriod": 2_000_000_000}
     assert set(shown["TLSInfo"]) == {"TrustRoot", "CertIssuerSubject", "CertIssuerPublicKey"}
     assert shown["RootRotationInProgress"] is False

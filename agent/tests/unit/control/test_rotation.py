@@ -7,8 +7,9 @@ import asyncio
 from collections import Counter
 
 import pytest
+from authority import own_issuer
 
-from covey.control.authority import begin_rotation, issuing, tls_of
+from covey.control.authority import issuing, tls_of
 from covey.control.cluster import Founder, TokenSecrets, first_objects, join_token, with_tokens
 from covey.control.dispatcher import Dispatcher
 from covey.control.loop import ControlLoop
@@ -95,7 +96,8 @@ class World:
         self._lead()
 
     def _lead(self) -> None:
-        self.dispatcher, self.signer = Dispatcher(self.store, self.clock), Signer(self.store, self.clock)
+        self.issuer = own_issuer(self.clock)
+        self.dispatcher, self.signer = Dispatcher(self.store, self.clock), Signer(self.store, self.clock, self.issuer)
         loop = ControlLoop(self.store, settle, self.dispatcher.heard, self.clock)
         self._tasks = [
             asyncio.create_task(self.dispatcher.run()),
@@ -129,8 +131,11 @@ class World:
 
     async def rotate(self) -> ca.RootCA:
         root = ca.create_root(self.clock.now())
-        await self.write(Update(begin_rotation(self.cluster, root, NEXT, self.clock.now())))
+        await self.rotate_to(root)
         return root
+
+    async def rotate_to(self, root: ca.RootCA) -> None:
+        await self.write(Update(await self.issuer.begin_rotation(self.cluster, root, NEXT)))
 
     async def stop(self) -> None:
         for node in self.nodes:
@@ -248,7 +253,7 @@ async def test_back_to_the_old_root_is_a_rotation_like_any_other(world):
     old = ca.RootCA(world.cluster.root_certificate, world.cluster.root_key)
     await world.rotate()
     await asyncio.sleep(INTERVAL)
-    await world.write(Update(begin_rotation(world.cluster, old, NEXT, world.clock.now())))
+    await world.rotate_to(old)
     await asyncio.sleep(2 * INTERVAL)
     world.nodes[1].plug_in()
     await asyncio.sleep(INTERVAL)
@@ -293,5 +298,7 @@ async def test_tokens_rotated_in_the_middle_are_new_before_and_after(world):
 async def test_a_root_that_nodes_could_not_trust_on_the_way_changes_nothing(world):
     stranger = ca.create_root(world.clock.now())
     mixed = ca.RootCA(stranger.cert_pem, ca.create_root(world.clock.now()).key_pem)
+    before = world.cluster
     with pytest.raises(InvalidArgument):
-        begin_rotation(world.cluster, mixed, NEXT, world.clock.now())
+        await world.rotate_to(mixed)
+    assert world.cluster == before

@@ -8,6 +8,7 @@ import asyncio
 
 import msgspec
 import pytest
+from authority import own_issuer
 
 from covey.control import cluster as clusters
 from covey.control.cluster import Founder, TokenSecrets, first_objects, join_token, rotate_tokens
@@ -74,7 +75,7 @@ async def store(root):
 
 @pytest.fixture
 def signer(store, clock):
-    return Signer(store, clock)
+    return Signer(store, clock, own_issuer(clock))
 
 
 def token(store, role: Role = Role.WORKER) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
-from authority import Authority
+from authority import Authority, own_issuer
 
 from covey.control.signer import Signer
 from covey.daemon.certifying import certify
@@ -43,7 +43,7 @@ class Client:
 async def manager():
     authority, store = Authority(to_id(900)), MemoryStore(to_id(1))
     await store.propose(Batch("", 0.0, authority.first_objects(1, "a:2377")), 1.0)
-    return SimpleNamespace(store=store, signer=Signer(store, SystemClock()))
+    return SimpleNamespace(store=store, signer=Signer(store, SystemClock(), own_issuer(SystemClock())))
 
 
 async def test_a_lone_manager_needs_nobody(manager):

@@ -13,8 +13,10 @@ import pytest
 from authority import Authority
 
 from covey.api.http import Request, Response
+from covey.client.authorities import Authorities
 from covey.client.managers import Managers
 from covey.control.dispatcher import Dispatcher
+from covey.control.issuer import Issuer
 from covey.control.signer import Signer
 from covey.daemon.clock import SystemClock
 from covey.manager.server import ClusterServer, Services
@@ -109,6 +111,7 @@ def _host(identities: dict[int, Identity], number: int, store: MemoryStore, clie
     context = tls.client_context(identities[number])
     clients.append(Managers(lambda: context))
     dispatcher, voting = Dispatcher(store, clock), Voting()
+    outside = Authorities(lambda root: tls.authority_context(identities[number], root))
 
     async def answer(request: Request) -> Response:
         host.requests.append(request)
@@ -118,7 +121,7 @@ def _host(identities: dict[int, Identity], number: int, store: MemoryStore, clie
         identity=lambda: identities[number],
         store=store,
         clock=clock,
-        signer=Signer(store, clock),
+        signer=Signer(store, clock, Issuer(outside, clock)),
         dispatcher=dispatcher,
         voting=voting,
         answer_as_leader=answer,

@@ -25,7 +25,13 @@ def test_the_dice_spread_the_nodes():
 
 
 def test_a_certificate_without_a_life_is_due():
-    assert renew_at(ISSUED - HOUR, ISSUED - 1, 0.9) == ISSUED
+    assert renew_at(ISSUED - HOUR, ISSUED - 1, 0.9) < ISSUED
+
+
+@pytest.mark.parametrize("backdated", [0.0, 300.0])
+def test_one_of_an_authority_that_backdates_less_is_renewed_well_before_its_end(backdated):
+    for dice in (0.0, 0.999):
+        assert ISSUED + 0.4 * HOUR < renew_at(ISSUED - backdated, ISSUED + HOUR, dice) <= ISSUED + 0.91 * HOUR
 
 
 def test_tries_come_less_often_but_many_times_in_any_life():

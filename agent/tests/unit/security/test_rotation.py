@@ -22,7 +22,7 @@ from covey.security import ca, keys, tls
 from covey.security.ca import RootCA
 from covey.security.certificate import read_certificate, read_certificates
 from covey.security.identity import Identity, assemble, load, save
-from covey.security.rotation import cross_sign, given_root, rehearse
+from covey.security.rotation import Sample, cross_sign, given_root, rehearse
 
 NOW = SystemClock().now()
 CLUSTER = to_id(7)
@@ -103,6 +103,11 @@ def shake(server: Identity, client: Identity) -> bool:
     return True
 
 
+def sample(root: RootCA) -> Sample:
+    who = identity(root, b"", root.cert_pem)
+    return Sample(who.root, who.certificate, who.key)
+
+
 @pytest.mark.parametrize("new", ROOTS.values(), ids=ROOTS)
 def test_at_every_moment_of_a_rotation_all_nodes_accept_each_other(new):
     cross = cross_sign(OLD, new.cert_pem, NOW)
@@ -135,7 +140,7 @@ def test_one_rotation_after_another_leads_back_to_the_first_root():
 
 def test_a_root_needs_no_cross_certificate_for_itself():
     assert cross_sign(OLD, OLD.cert_pem, NOW) == b""
-    rehearse(OLD, OLD, b"", NOW)
+    rehearse(sample(OLD), sample(OLD), b"")
 
 
 def test_a_cross_certificate_signs_no_further_authority_and_ends_with_the_first_of_both():
@@ -185,7 +190,7 @@ def test_what_cannot_be_a_root_is_refused_with_its_field(made, words):
 def test_a_root_that_openssl_would_not_accept_is_found_out_before_it_is_begun():
     new = given(elsewhere(usage=False))
     with pytest.raises(InvalidArgument, match="could not trust each other"):
-        rehearse(OLD, new, cross_sign(OLD, new.cert_pem, NOW), NOW)
+        rehearse(sample(OLD), sample(new), cross_sign(OLD, new.cert_pem, NOW))
 
 
 def test_line_ends_of_a_given_root_do_not_matter():
