@@ -14,7 +14,8 @@ import pytest
 
 from covey_lab.host import Host
 from covey_lab.waiting import wait_until
-from covey_shows.cluster import Cluster
+from covey_shows.cluster import SOCKET, Cluster
+from covey_shows.faults import RAFT, breakable_syncs, failing_syncs, flip, flipped
 from covey_shows.writers import Ledger
 
 pytestmark = pytest.mark.lab
@@ -39,11 +40,17 @@ def ledger(cluster: Cluster) -> Ledger:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_lost(cluster: Cluster, ledger: Ledger) -> Iterator[None]:
-    """After every test: the managers agree, on all that was ever acknowledged, and no container was touched."""
-    before = cluster.everything()
+    """After every test the managers agree, on all that was ever acknowledged."""
     yield
     cluster.lab.mend()
     ledger.settle()
+
+
+@pytest.fixture
+def untouched(cluster: Cluster) -> Iterator[None]:
+    """No container is touched."""
+    before = cluster.everything()
+    yield
     assert cluster.everything() == before
 
 
@@ -72,15 +79,16 @@ def others(cluster: Cluster, but: Host) -> list[Host]:
     return [host for host in cluster.hosts if host.name != but.name]
 
 
-def agent(host: Host) -> str:
-    """Its process."""
-    return host.ssh("systemctl show --property=MainPID --value covey").out.strip()
+def said(host: Host, what: str) -> str:
+    """A property of the agent's unit."""
+    return host.ssh(f"systemctl show --property={what} --value covey").out.strip()
 
 
 def kill(host: Host) -> None:
-    host.ssh(f"kill -KILL {agent(host)}")
+    host.ssh(f"kill -KILL {said(host, 'MainPID')}")
 
 
+@pytest.mark.usefixtures("untouched")
 def test_the_leader_is_killed(cluster: Cluster, ledger: Ledger) -> None:
     with ledger.writing("killed"):
         killed = leader(cluster)
@@ -90,14 +98,16 @@ def test_the_leader_is_killed(cluster: Cluster, ledger: Ledger) -> None:
         wait_until(lambda: term(cluster, other) > before, 30, "another election")
 
 
+@pytest.mark.usefixtures("untouched")
 def test_all_are_killed_at_once(cluster: Cluster, ledger: Ledger) -> None:
     with ledger.writing("massacre") as writing, ThreadPoolExecutor(3) as pool:
-        before = {host.name: agent(host) for host in cluster.hosts}
+        before = {host.name: said(host, "MainPID") for host in cluster.hosts}
         list(pool.map(kill, cluster.hosts))
         writing.get_on()
-        assert not set(before.items()) & {(host.name, agent(host)) for host in cluster.hosts}
+        assert not set(before.items()) & {(host.name, said(host, "MainPID")) for host in cluster.hosts}
 
 
+@pytest.mark.usefixtures("untouched")
 def test_the_leader_stands_still_and_goes_on(cluster: Cluster, ledger: Ledger) -> None:
     with ledger.writing("stopped") as writing:
         stopped = leader(cluster)
@@ -106,3 +116,117 @@ def test_the_leader_stands_still_and_goes_on(cluster: Cluster, ledger: Ledger) -
         writing.get_on(others(cluster, stopped))
         stopped.resume("covey")
         assert leader(cluster).name != stopped.name
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("outbound", [False, True], ids=["hears nothing", "is not heard"])
+def test_a_follower_is_cut_off_one_way(cluster: Cluster, ledger: Ledger, *, outbound: bool) -> None:
+    leads = leader(cluster)
+    away, follows = others(cluster, leads)
+    before = term(cluster, leads)
+    with ledger.writing(f"follower-{outbound}") as writing:
+        cluster.lab.cut(*((away.name, "*") if outbound else ("*", away.name)), one_way=True)
+        wait_until(lambda: reachability(cluster, away, leads) == "unreachable", 30, f"{away.name} to be missed")
+        writing.get_on([leads, follows])
+        cluster.lab.mend()
+    assert leader(cluster).name == leads.name
+    assert {term(cluster, host) for host in cluster.hosts} == {before}
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("outbound", [False, True], ids=["hears nothing", "is not heard"])
+def test_the_leader_is_cut_off_one_way(cluster: Cluster, ledger: Ledger, *, outbound: bool) -> None:
+    away = leader(cluster)
+    living = others(cluster, away)
+    with ledger.writing(f"leader-{outbound}") as writing:
+        cluster.lab.cut(*((away.name, "*") if outbound else ("*", away.name)), one_way=True)
+        leads = leader(cluster, living)
+        writing.get_on(living)
+        wait_until(lambda: reachability(cluster, away, leads) == "unreachable", 30, f"{away.name} to be missed")
+        cluster.lab.mend()
+    assert leader(cluster).name == leads.name
+
+
+def reachability(cluster: Cluster, of: Host, on: Host) -> str:
+    (found,) = [node for node in cluster.get("/nodes", on=on) if node["Description"]["Hostname"] == of.name]
+    return str(found["ManagerStatus"]["Reachability"])
+
+
+@pytest.fixture(scope="module")
+def breakable(cluster: Cluster) -> Iterator[None]:
+    with breakable_syncs(cluster.hosts), ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda host: host.ssh("systemctl restart covey"), cluster.hosts))
+        yield
+
+
+@pytest.mark.usefixtures("breakable", "untouched")
+@pytest.mark.parametrize("leads", [True, False], ids=["leader", "follower"])
+def test_the_disk_of_one_does_not_confirm_what_it_took(cluster: Cluster, ledger: Ledger, *, leads: bool) -> None:
+    broken = leader(cluster) if leads else others(cluster, leader(cluster))[0]
+    living = others(cluster, broken)
+    starts = int(said(broken, "NRestarts"))
+    with ledger.writing(f"sync-{leads}") as writing:
+        since = broken.ssh("date +%s").out.strip()
+        with failing_syncs(broken):
+            wait_until(lambda: int(said(broken, "NRestarts")) >= starts + 2, 30, "the agent to end, and again")
+            leader(cluster, living)
+            writing.get_on(living)
+    journal = broken.ssh(f"journalctl -u covey --since=@{since} --output=cat").out
+    assert "the disk does not take" in journal
+    assert "Input/output error" in journal
+
+
+#: Fills a manager's log so that all of them take a snapshot: after 32 MiB, and the leader after a quarter more.
+FILL = f"""
+i=0
+while ! test -e {RAFT}/snapshot; do
+  i=$((i + 1))
+  head -c 900000 /dev/zero | docker -H unix://{SOCKET} config create fill-$1-$i - || exit 1
+  docker -H unix://{SOCKET} config rm fill-$1-$i || exit 1
+  test $i -lt 100 || exit 1
+done
+"""
+
+#: The product's own hand writes what a founded cluster has no need to write: that its epoch is the first.
+WRITE_EPOCH = f"""
+from pathlib import Path
+from covey.store.raft import epoch, files
+epoch.write(Path("{RAFT}"), epoch.Epoch(), files.RealFiles())
+"""
+
+
+#: What is in a manager's Raft directory, a number left out: what must not be damaged, and what may be.
+GUARDED = {"journal", "hard", "snapshot", "dek", "kek", "epoch"}
+HINTS = {"peers", "lock"}
+
+
+@pytest.fixture(scope="module")
+def snapshots(cluster: Cluster) -> None:
+    """Every manager has one."""
+    for host in cluster.hosts:
+        host.ssh(f"sh -s {host.name}", stdin=FILL)
+
+
+@pytest.mark.usefixtures("snapshots")
+def test_a_file_with_a_wrong_byte_is_refused_and_named(cluster: Cluster, ledger: Ledger) -> None:
+    host = others(cluster, leader(cluster))[0]
+    with ledger.writing("flipped"):
+        host.ssh("systemctl stop covey")
+        host.ssh("/opt/covey/bin/python3 -", stdin=WRITE_EPOCH)
+        kinds = {path: path.rpartition("/")[2].partition("-")[0] for path in host.ssh(f"ls -d {RAFT}/*").out.split()}
+        assert set(kinds.values()) == GUARDED | HINTS
+        for path, kind in kinds.items():
+            if kind in GUARDED:
+                with flipped(host, path):
+                    refused = host.ssh("systemctl start covey", check=False)
+                assert refused.code != 0, f"a wrong byte in {path} went unnoticed"
+                assert (said(host, "ActiveState"), said(host, "ExecMainStatus")) == ("failed", "78")
+                journal = host.ssh(f"journalctl _SYSTEMD_INVOCATION_ID={said(host, 'InvocationID')} --output=cat").out
+                assert path in journal
+                assert "restore the file, or remove this manager from the cluster and join it anew" in journal
+            host.ssh("systemctl start covey")
+            host.ssh("systemctl stop covey")
+        for path, kind in kinds.items():
+            if kind == "peers":
+                flip(host, path)
+        host.ssh("systemctl start covey")
