@@ -164,8 +164,12 @@ def test_services(cluster: Cluster) -> None:
 
         status, message = post(manager, "/services/create", service({"Imagee": image}))
         assert (status, "TaskTemplate.ContainerSpec.Imagee" in message) == (400, True)
-        status, message = post(manager, "/services/create", service({"Image": image, "Secrets": [{"SecretName": "x"}]}))
-        assert (status, "Secrets" in message) == (501, True)
+        overlay = service({"Image": image}) | {"Networks": [{"Target": "backend"}]}
+        status, message = post(manager, "/services/create", overlay)
+        assert (status, "Networks" in message) == (501, True)
+        unknown = service({"Image": image, "Secrets": [{"SecretID": "nowhere", "SecretName": "key"}]})
+        status, message = post(manager, "/services/create", unknown)
+        assert (status, "key" in message) == (400, True)
         status, message = post(manager, "/services/web/update?version=1", service({"Image": image}, "web"))
         assert (status, "update out of sequence" in message) == (409, True)
         assert len(cluster.get("/services")) == 1
