@@ -13,6 +13,7 @@ import pytest
 from covey.security import ca
 from covey_lab.host import Host
 from covey_lab.waiting import wait_until
+from covey_shows.authority import Outside
 from covey_shows.callers import IDENTITY, REFUSED, call, speaks, stolen
 from covey_shows.cluster import SOCKET, Cluster
 
@@ -155,6 +156,49 @@ def test_the_client_shows_how_a_rotation_goes_and_ends_with_the_root(cluster: Cl
     assert "rotated TLS certificates:" in shown
     root = cluster.docker("swarm", "ca").strip()
     assert shown.strip().endswith(root)
+
+
+@pytest.fixture
+def authority(cluster: Cluster) -> Iterator[Outside]:
+    """One outside of the cluster, on the lab's bridge; it lets in nodes of the cluster's root of now."""
+    address = cluster.registry.address.partition(":")[0]
+    with Outside(address, cluster.docker("swarm", "ca").encode()) as outside:
+        yield outside
+
+
+def test_an_authority_outside_of_the_cluster_signs(cluster: Cluster, authority: Outside) -> None:
+    """There by the playbook; a node joins and renews by it, also while one of two is down; and back by the client."""
+    first, second = authority.urls
+    root = authority.root.pem.decode()
+    wish = {"covey_rotate_certificate": root, "covey_rotate_external_cas": [first]}
+    assert "All 3 nodes have moved" in cluster.play("rotate", variables=wish).output
+    assert cluster.docker("swarm", "ca").strip() == root.strip()
+    assert f"cfssl: {first}" in cluster.docker("info")
+    away = cluster.host("lead")
+    cluster.docker("swarm", "leave", "--force", on=away)
+    wait_until(lambda: cluster.nodes()["lead"]["Status"]["State"] == "down", 30, "the node to be gone")
+    cluster.docker("node", "rm", "--force", "lead")
+    token = cluster.docker("swarm", "join-token", "-q", "worker").strip()
+    joining = ("swarm", "join", "--token", token, f"{cluster.manager.address}:2377")
+    cluster.docker(*joining, on=away)
+    assert cluster.nodes()["lead"]["Status"]["State"] == "ready"
+    authority.close(first)
+    failed = away.ssh(f"{COVEY} renew", check=False)
+    assert failed.code != 0
+    assert f"{first}: it does not answer" in failed.err + failed.out
+    words = [word for url in (first, second) for word in ("--external-ca", f"protocol=cfssl,url={url}")]
+    cluster.docker("swarm", "update", *words)
+    for host in (cluster.manager, away):
+        assert host.ssh(f"{COVEY} renew").out.startswith("certified  until ")
+        assert issuer(host) == "issuer=CN = Example Corp swarm"
+    cluster.docker("swarm", "ca", "--rotate")
+    assert cluster.docker("swarm", "ca").strip() != root.strip()
+    wait_until(lambda: {issuer(host) for host in cluster.hosts} == {"issuer=CN = swarm-ca"}, 30, "the last one to move")
+
+
+def issuer(host: Host) -> str:
+    pem = identity(host)["Certificate"]
+    return host.ssh(f"echo '{pem}' | openssl x509 -noout -issuer").out.strip()
 
 
 def test_a_removed_node_says_so(cluster: Cluster) -> None:
