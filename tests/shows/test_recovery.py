@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from covey_lab.host import Host
-from covey_shows.cluster import Cluster
+from covey_lab.waiting import wait_until
+from covey_shows.cluster import SOCKET, Cluster
 
 pytestmark = pytest.mark.lab
 
@@ -98,6 +99,12 @@ def test_a_backup_opens_with_its_passphrase_and_no_other(cluster: Cluster, contr
     said = covey(manager, "cluster backup /root/cluster.backup --passphrase-file /root/passphrase")
     assert f"cluster    {about['ClusterID']}" in said
     assert covey(manager, "cluster inspect /root/cluster.backup") == said
+    verify = "cluster inspect /root/cluster.backup --verify --passphrase-file -"
+    assert (
+        covey(manager, verify, stdin=f"{PASSPHRASE}\n")
+        == f"{said}opens      3 nodes, 2 services, 0 secrets, 0 configs\n"
+    )
+    assert "not the one that this backup was made with" in refused(manager, verify, stdin=f"{WRONG}\n")
     assert manager.ssh("stat -c '%a %U' /root/cluster.backup").out == "600 root\n"
     again = "cluster backup /root/cluster.backup --passphrase-file -"
     assert "/root/cluster.backup is there already" in refused(manager, again, stdin=f"{PASSPHRASE}\n")
@@ -135,3 +142,153 @@ def test_nothing_is_restored_beside_a_manager_that_lives(cluster: Cluster, contr
         cluster.hosts[1], "cluster restore /root/cluster.backup --passphrase-file /root/passphrase"
     )
     assert (cluster.everything(), ids(cluster)) == (before, nodes)
+
+
+def managers(cluster: Cluster) -> dict[str, str]:
+    """What `docker node ls` says of each host: Leader, Reachable, Unreachable, or nothing for a worker."""
+    out = cluster.docker("node", "ls", "--format", "{{.Hostname}}={{.ManagerStatus}}")
+    return dict(line.split("=") for line in out.split())
+
+
+def whole(cluster: Cluster) -> bool:
+    return sorted(managers(cluster).values()) == ["Leader", "Reachable", "Reachable"]
+
+
+def lose_agent(host: Host) -> None:
+    """No word from it any more, while its containers run on."""
+    host.allow_restarts("covey")
+    host.ssh("systemctl kill --signal=KILL covey; systemctl stop covey")
+
+
+def leaderless(host: Host) -> bool:
+    asked = host.docker("-H", f"unix://{SOCKET}", "node", "ls", check=False)
+    return "The swarm does not have a leader" in asked.err
+
+
+def ready(cluster: Cluster) -> set[str]:
+    return {name for name, node in cluster.nodes().items() if node["Status"]["State"] == "ready"}
+
+
+def test_two_of_three_managers_are_lost_and_come_back_as_workers(cluster: Cluster) -> None:
+    crashed, left, silent = cluster.hosts
+    cluster.contact = left.name
+    serve(cluster, "late")
+    cluster.docker("service", "rm", "early")
+    cluster.docker("swarm", "join-token", "--rotate", "worker")
+    nodes, running = ids(cluster), cluster.containers(left)
+    crashed.plug()
+    lose_agent(silent)
+    wait_until(lambda: leaderless(left), 30, "the last manager to notice")
+    said = refused(left, "status")
+    assert "leader     none" in said
+    assert "log        term " in said
+    assert "index" in covey(left, "cluster backup /root/left.backup --local --passphrase-file /root/passphrase")
+    assert "say --yes if it is" in refused(left, "cluster recover")
+    play = cluster.play("recover", "--check", check=False)
+    assert "south knows term " in play.output
+    assert "To go on with: south" in play.output
+    assert play.failed == {"north": 1, "south": 0, "west": 0}
+    play = cluster.play("recover", "--limit", "south,west", check=False)
+    assert "say so: -e covey_confirm=yes" in play.output
+    assert set(play.changed.values()) == {0}
+    assert leaderless(left)
+
+    meant = ("-e", "covey_confirm=yes", "-e", "cluster_return_timeout=4")
+    play = cluster.play("recover", "--limit", "south,west", *meant, check=False)
+    assert play.failed == {"south": 0, "west": 1}
+    assert "the agent on west does not answer" in play.output
+    assert managers(cluster) == {"north": "", "south": "Leader", "west": ""}
+    assert services(cluster) == {"web", "late"}
+    assert ids(cluster) == nodes
+    assert cluster.containers(left) == running
+    assert left.ssh("ls /var/lib/covey/kept").out.startswith("raft-")
+
+    crashed.boot()
+    silent.ssh("systemctl start covey")
+    wait_until(lambda: ready(cluster) == set(cluster.names), 60, "the lost ones to be back")
+    for host in (crashed, silent):
+        wait_until(lambda host=host: "(worker)" in covey(host, "status"), 30, f"{host.name} to be a worker")
+        assert host.ssh("ls /var/lib/covey/kept").out.startswith("raft-")
+    assert managers(cluster) == {"north": "", "south": "Leader", "west": ""}
+    for host in cluster.hosts:
+        # Those that were away for long had their tasks replaced, as on any host that was lost.
+        wait_until(lambda host=host: len(cluster.containers(host, everything=False)) == 2, 60, f"both on {host.name}")
+    assert cluster.containers(left) == running
+
+    cluster.play("recover")
+    wait_until(lambda: whole(cluster), 30, "all to vote")
+    assert ids(cluster) == nodes
+    assert cluster.containers(left) == running
+    abouts = [cluster.get("/covey/v1/status", on=host) for host in cluster.hosts]
+    assert len({(about["ClusterID"], about["Leader"]["NodeID"]) for about in abouts}) == 1
+
+
+def test_by_hand_and_managers_that_are_back_within_seconds_keep_their_containers(cluster: Cluster) -> None:
+    first, left, third = cluster.hosts
+    before, nodes = cluster.everything(), ids(cluster)
+    for host in (first, third):
+        lose_agent(host)
+    wait_until(lambda: leaderless(left), 30, "the last manager to notice")
+    cluster.docker("swarm", "init", "--force-new-cluster")
+    for host in (first, third):
+        host.ssh("systemctl start covey")
+    for host in (first, third):
+        wait_until(lambda host=host: "(worker)" in covey(host, "status"), 30, f"{host.name} to be a worker")
+    assert managers(cluster) == {"north": "", "south": "Leader", "west": ""}
+    for host in (first, third):
+        cluster.docker("node", "promote", host.name)
+        wait_until(lambda host=host: managers(cluster)[host.name] == "Reachable", 30, f"{host.name} to vote")
+    assert (cluster.everything(), ids(cluster)) == (before, nodes)
+
+
+def test_a_locked_manager_is_unlocked_and_never_made_to_leave(cluster: Cluster) -> None:
+    *others, locked = cluster.hosts
+    before, nodes = [cluster.containers(host) for host in others], ids(cluster)
+    key = cluster.docker("swarm", "update", "--autolock=true").split("SWMKEY-1-")[1].split()[0]
+    sealed = "grep -q 'BEGIN ENCRYPTED' /var/lib/covey/cluster/identity/identity.json"
+    wait_until(
+        lambda: locked.ssh(f"{sealed} && ! test -e /var/lib/covey/cluster/raft/kek", check=False).ok, 20, "a lock"
+    )
+    locked.ssh("systemctl restart covey")
+    wait_until(lambda: "state      locked" in refused(locked, "status"), 30, "west to be locked")
+    play = cluster.play("recover", "--limit", "west", check=False)
+    assert "This manager is locked: set cluster_unlock_key" in play.output
+    assert "state      locked" in refused(locked, "status")
+    play = cluster.play("recover", "--limit", "west", "-vvv", variables={"cluster_unlock_key": f"SWMKEY-1-{key}"})
+    assert key not in play.output
+    wait_until(lambda: whole(cluster), 30, "all to vote")
+    cluster.docker("swarm", "update", "--autolock=false")
+    assert ([cluster.containers(host) for host in others], ids(cluster)) == (before, nodes)
+
+
+def test_no_manager_is_left_and_a_backup_is_restored(cluster: Cluster, controller: Controller) -> None:
+    first, second, worker = cluster.hosts
+    cluster.docker("node", "demote", "west")
+    wait_until(lambda: "(worker)" in covey(worker, "status"), 30, "west to be a worker")
+    cluster.managers = ["north", "south"]
+    cluster.contact = ""
+    node = ids(cluster)["west"]
+    running = cluster.containers(worker)
+    for host in (first, second):
+        host.wipe()
+    for host in (first, second):
+        host.boot()
+
+    wish = {"cluster_backup_file": str(controller.backup)}
+    play = cluster.play("restore", variables={**wish, "cluster_backup_passphrase": WRONG}, check=False)
+    assert "the passphrase is not the one that this backup was made with" in play.output
+    assert "so west has no cluster to come back to and was left as it is" in play.output
+    assert "state      inactive" in refused(first, "status")
+    assert cluster.containers(worker) == running
+
+    play = cluster.play("restore", *controller.vault, "-vvv", variables=wish)
+    for secret in (PASSPHRASE, *OF_THE_STATE):
+        assert secret not in play.output
+    assert sorted(managers(cluster).items()) == [("north", "Leader"), ("south", "Reachable"), ("west", "")]
+    assert ids(cluster)["west"] == node
+    assert services(cluster) == {"web", "early"}
+    for host, count in ((first, 1), (second, 1), (worker, 1)):
+        wait_until(lambda host=host, n=count: len(cluster.containers(host)) == n, 60, f"one container on {host.name}")
+    kept = cluster.containers(worker)
+    assert kept.items() <= running.items()
+    cluster.wait_running("web", 3)

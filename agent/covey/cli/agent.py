@@ -39,9 +39,9 @@ class Agent:
     def __init__(self, path: str) -> None:
         self._path = path
 
-    def get(self, target: str) -> Any:
+    def get(self, target: str, timeout: float = TIMEOUT) -> Any:
         """The JSON answer."""
-        return json.loads(b"".join(self.stream("GET", target, b"", TIMEOUT)))
+        return json.loads(b"".join(self.stream("GET", target, b"", timeout)))
 
     def post(self, target: str, body: bytes, timeout: float = TIMEOUT) -> Any:
         """The JSON answer, None for an empty one."""

@@ -8,12 +8,14 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from covey.cli.agent import Agent
+from covey.cli.agent import Agent, CallFailed
 from covey.model.errors import InvalidArgument
+from covey.model.secret import Secret
 from covey.store import backup as file
 
 #: Seconds between two pieces of an answer; the first comes after the key was derived from the passphrase.
@@ -31,44 +33,57 @@ def add_commands(commands: Any) -> None:
     cluster = commands.add_parser("cluster", help="back up, restore or recover the whole cluster")
     below = cluster.add_subparsers(required=True, metavar="COMMAND")
     _add_backup(below)
-    inspecting = below.add_parser("inspect", help="what a backup file says it is; needs no passphrase and no agent")
-    inspecting.add_argument("file", type=Path, metavar="FILE")
-    inspecting.set_defaults(run=inspect)
+    _add_inspect(below)
     _add_restore(below)
     _add_recover(below)
     _add_find(below)
 
 
+def _add(below: Any, name: str, run: Run, what: str, more: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = below.add_parser(name, help=what, description=f"{what.capitalize()}. {more}")
+    command.set_defaults(run=run)
+    return command
+
+
 def _add_backup(below: Any) -> None:
-    making = below.add_parser("backup", help="write the cluster's state into one encrypted file")
-    making.add_argument("file", type=Path, metavar="FILE")
+    what = "write the cluster's state into one encrypted file"
+    making = _add(below, "backup", backup, what, "On any manager. Containers, images and volumes are not part of it.")
+    making.add_argument("file", type=Path, metavar="FILE", help="where; for its owner alone")
     making.add_argument("--force", action="store_true", help="replace FILE if it is there")
-    making.add_argument(
-        "--local", action="store_true", help="what this manager knows, without asking whether it is the newest"
-    )
+    local = "what this manager knows, without asking whether it is the newest; works without a leader"
+    making.add_argument("--local", action="store_true", help=local)
     _add_passphrase(making)
-    making.set_defaults(run=backup)
+
+
+def _add_inspect(below: Any) -> None:
+    what = "say what a backup file is, or whether it opens"
+    inspecting = _add(below, "inspect", inspect, what, "Needs neither an agent nor, without --verify, a passphrase.")
+    inspecting.add_argument("file", type=Path, metavar="FILE")
+    inspecting.add_argument("--verify", action="store_true", help="open it, as a restore would, and say what is in it")
+    _add_passphrase(inspecting)
 
 
 def _add_restore(below: Any) -> None:
-    restoring = below.add_parser("restore", help="make this host, in no cluster, the only manager of a backed-up one")
+    what = "make this host, in no cluster, the only manager of a backed-up one"
+    more = "For when no manager is left; if one is, `covey cluster recover` on it knows more than the backup."
+    restoring = _add(below, "restore", restore, what, more)
     restoring.add_argument("file", type=Path, metavar="FILE")
     restoring.add_argument("--advertise-addr", default="", metavar="IP", help="where other nodes reach this host")
     _add_passphrase(restoring)
-    restoring.set_defaults(run=restore)
 
 
 def _add_recover(below: Any) -> None:
-    recovering = below.add_parser("recover", help="make this manager the only one, since most others are lost for good")
+    what = "make this manager the only one, since most others are lost for good"
+    more = "On one manager only, the one that knows most (`covey status` on each); it asks first."
+    recovering = _add(below, "recover", recover, what, more)
     recovering.add_argument("--advertise-addr", default="", metavar="IP", help="this host's address if it has changed")
     recovering.add_argument("--yes", action="store_true", help="do not ask")
-    recovering.set_defaults(run=recover)
 
 
 def _add_find(below: Any) -> None:
-    finding = below.add_parser("find", help="tell this host, whose managers have moved, where one of them answers")
+    what = "tell this host, whose managers have moved, where one of them answers"
+    finding = _add(below, "find", find, what, "Its containers are not touched.")
     finding.add_argument("addresses", nargs="+", metavar="ADDRESS", help="of a manager: IP, or IP:PORT")
-    finding.set_defaults(run=find)
 
 
 def _add_passphrase(command: argparse.ArgumentParser) -> None:
@@ -85,15 +100,27 @@ def backup(wanted: argparse.Namespace, agent: Agent) -> int:
     if target.exists() and not wanted.force:
         raise Mistake(f"{target} is there already: choose another name, or replace it with --force")
     passphrase = _passphrase(wanted.passphrase_file, twice=True)
-    index = 0 if wanted.local else agent.get("/covey/v1/cluster/index")["Index"]
+    index = 0 if wanted.local else _newest(agent)
     body = json.dumps({"Passphrase": passphrase, "Index": index}).encode()
     save(target, agent.stream("POST", "/covey/v1/cluster/backup", body, PATIENCE), replace=wanted.force)
-    return inspect(wanted, agent)
+    _say_what_it_is(target)
+    return 0
+
+
+def _newest(agent: Agent) -> int:
+    """How far the leader's state is."""
+    try:
+        return int(agent.get("/covey/v1/cluster/index", PATIENCE)["Index"])
+    except CallFailed as refusal:
+        status = agent.get("/covey/v1/status")
+        if status.get("Raft") and not status.get("Leader"):
+            raise Mistake(f"{refusal} What this manager knows is to be had with --local") from refusal
+        raise
 
 
 def restore(wanted: argparse.Namespace, agent: Agent) -> int:
     """Hand the file to the agent, which becomes the cluster's only manager."""
-    inspect(wanted, agent)
+    _say_what_it_is(wanted.file)
     head = {
         "Passphrase": _passphrase(wanted.passphrase_file, twice=False),
         "AdvertiseAddr": wanted.advertise_addr,
@@ -129,28 +156,49 @@ def _confirmed(status: dict[str, Any]) -> bool:
     raft = status.get("Raft") or {}
     _say(f"cluster    {status.get('ClusterID') or 'none'}")
     _say(f"log        term {raft.get('Term', '?')}, index {raft.get('Index', '?')}")
-    _say(
-        "Of the managers that are left, use the one with the highest term, of equals the highest index (covey status)."
-    )
+    _say("Of the managers that are left, use the one that was recovered last, if any was; of equals the one with the")
+    _say("highest term, and of those the one with the highest index: see `covey status` on each.")
     _say("This manager goes on alone. What the others know and this one does not is lost, and they lose their vote.")
     return input("Type yes to go on: ").strip() == "yes"
 
 
 def inspect(wanted: argparse.Namespace, _agent: Agent) -> int:
-    """Say what a backup is."""
-    try:
-        with wanted.file.open("rb") as opened:
-            about = file.read_about(opened)
-    except InvalidArgument as refusal:
-        raise Mistake(f"{wanted.file}: {refusal}") from refusal
-    except OSError as error:
-        raise Mistake(f"{wanted.file} cannot be read: {error.strerror}") from error
-    _say(f"file       {wanted.file}")
+    """Say what a backup is, and if it shall be verified, that it can be restored."""
+    if wanted.passphrase_file is not None and not wanted.verify:
+        raise Mistake("what a file says it is needs no passphrase; to see whether it opens, add --verify")
+    _say_what_it_is(wanted.file)
+    if not wanted.verify:
+        return 0
+    passphrase = Secret(_passphrase(wanted.passphrase_file, twice=False).encode())
+    with _reading(wanted.file) as opened:
+        _, view = file.read(opened, passphrase)
+    _say(
+        f"opens      {len(view.nodes)} nodes, {len(view.services)} services, {len(view.secrets)} secrets, "
+        f"{len(view.configs)} configs"
+    )
+    return 0
+
+
+def _say_what_it_is(path: Path) -> None:
+    with _reading(path) as opened:
+        about = file.read_about(opened)
+    _say(f"file       {path}")
     _say(f"cluster    {about.cluster_id}")
     _say(f"index      {about.index}")
     _say(f"taken      {about.taken_at}")
     _say(f"release    {about.release}")
-    return 0
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    """The file, opened; what is wrong with it is a mistake."""
+    try:
+        with path.open("rb") as opened:
+            yield opened
+    except InvalidArgument as refusal:
+        raise Mistake(f"{path}: {refusal}") from refusal
+    except OSError as error:
+        raise Mistake(f"{path} cannot be read: {error.strerror}") from error
 
 
 def save(target: Path, pieces: Iterable[bytes], *, replace: bool) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import covey
 from covey.cli import cluster, dependencies
 from covey.cli.agent import DEFAULT_SOCKET, Agent, CallFailed
+from covey.model.units import rfc3339
 
 #: Several managers may be asked, each of which may wait for an election.
 RENEW_TIMEOUT = 60.0
@@ -36,8 +37,12 @@ def describe(status: Mapping[str, Any]) -> Iterator[str]:
     for manager in status.get("Managers") or ():
         leads = " (leader)" if leader and leader["NodeID"] == manager["NodeID"] else ""
         yield f"manager    {manager['NodeID']} {manager['Addr']}{leads}"
-    if status.get("Raft"):
-        yield f"log        term {status['Raft']['Term']}, index {status['Raft']['Index']}"
+    if raft := status.get("Raft"):
+        if not leader:
+            yield "leader     none"
+        if raft["Epoch"]:
+            yield f"recovered  {rfc3339(raft['Epoch'])}"
+        yield f"log        term {raft['Term']}, index {raft['Index']}"
     if status.get("Error"):
         yield f"error      {status['Error']}"
 

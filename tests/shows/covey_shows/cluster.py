@@ -61,6 +61,8 @@ class Cluster:
         self.lab, self.artifact, self.registry = lab, artifact, registry
         self.names, self.managers = list(names), list(managers)
         self.variables: dict[str, Any] = {"agent_wheelhouse": str(artifact.wheelhouse)}
+        #: The manager to be asked, where the first that is on is none any more.
+        self.contact = ""
 
     # -- hosts
 
@@ -74,6 +76,8 @@ class Cluster:
     @property
     def manager(self) -> Host:
         """A manager that is on."""
+        if self.contact:
+            return self.host(self.contact)
         return next(host for host in self.hosts if host.name in self.managers and host.running)
 
     # -- playbooks

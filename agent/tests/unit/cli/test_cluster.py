@@ -83,6 +83,20 @@ def test_what_is_there_stays_unless_forced(agent, run, tmp_path, capsys):
     assert file.read_bytes().startswith(b"covey backup")
 
 
+@pytest.mark.parametrize(("raft", "hinted"), [({"Term": 1, "Index": 2, "Epoch": 0}, True), (None, False)])
+def test_a_manager_without_a_leader_is_told_of_local(agent, run, tmp_path, capsys, raft, hinted):
+    refusal = b'{"message": "no leader."}'
+    status = json.dumps({"Leader": None, "Raft": raft}).encode()
+    agent.answers = {
+        "/covey/v1/cluster/index": lambda _: (503, refusal, len(refusal)),
+        "/covey/v1/status": whole(status),
+    }
+    assert run("backup", str(tmp_path / "b"), "--passphrase-file", "-") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("covey: no leader.")
+    assert ("--local" in said) is hinted
+
+
 def left(tmp_path: Path) -> set[str]:
     return {path.name for path in tmp_path.iterdir()} - {"covey.sock"}
 
@@ -120,6 +134,35 @@ def test_inspect_says_what_a_file_is(run, tmp_path, capsys):
     file.write_bytes(b"something else")
     assert run("inspect", str(file)) == 1
     assert "no backup of Covey" in capsys.readouterr().err
+
+
+def test_a_backup_can_be_opened_without_being_restored(run, tmp_path, capsys):
+    path = tmp_path / "b"
+    path.write_bytes(sealed())
+    assert run("inspect", str(path), "--verify", "--passphrase-file", "-") == 0
+    assert capsys.readouterr().out.endswith("opens      0 nodes, 0 services, 0 secrets, 0 configs\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "stdin", "reason"),
+    [
+        (sealed, "another passphrase\n", "not the one that this backup was made with"),
+        (lambda: sealed()[:-1], PASSPHRASE + "\n", "truncated or damaged"),
+    ],
+)
+def test_a_backup_that_would_not_open_is_found_out(run, tmp_path, capsys, data, stdin, reason):
+    path = tmp_path / "b"
+    path.write_bytes(data())
+    assert run("inspect", str(path), "--verify", "--passphrase-file", "-", stdin=stdin) == 1
+    said = capsys.readouterr()
+    assert "opens" not in said.out
+    assert reason in said.err
+    assert PASSPHRASE not in said.err
+
+
+def test_a_passphrase_that_nothing_is_opened_with_is_a_mistake(run, tmp_path, capsys):
+    assert run("inspect", str(tmp_path / "b"), "--passphrase-file", "-") == 1
+    assert "--verify" in capsys.readouterr().err
 
 
 def answers_node(agent: Any, path: str) -> None:

@@ -25,6 +25,20 @@ def test_an_active_node_names_cluster_managers_and_leader():
     ]
 
 
+def test_a_manager_says_what_is_needed_to_choose_the_one_to_recover_from():
+    status = {
+        "State": "pending", "ClusterID": "c", "NodeID": "n1", "Role": "manager", "AdvertiseAddr": "10.0.0.1",
+        "Leader": None, "Raft": {"Term": 7, "Index": 42, "Epoch": 1_795_000_000}, "Error": "",
+    }  # fmt: skip
+    assert list(describe(status))[-3:] == [
+        "leader     none",
+        "recovered  2026-11-18T11:06:40.000000Z",
+        "log        term 7, index 42",
+    ]
+    status["Raft"]["Epoch"] = 0
+    assert not any(line.startswith("recovered") for line in describe(status))
+
+
 def test_a_node_in_no_cluster_says_just_that():
     assert list(describe({"State": "inactive"})) == ["state      inactive"]
 
