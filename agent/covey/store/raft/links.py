@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from covey.store.raft import sockets
 from covey.store.raft.wire import AnyMessage, Frames, Hello, Malformed, Message, encode
 
 _log = logging.getLogger(__name__)
@@ -131,11 +131,11 @@ class Link(asyncio.Protocol):
             raise Refused("it hung up; it may not take this node for a manager of its cluster")
         return self.greeting.result()
 
-    def tune(self, tune: Callable[[socket.socket], None]) -> None:
-        """Set options of the socket."""
+    def tune(self) -> None:
+        """Have the socket notice soon that the other side is gone."""
         connection = self._transport.get_extra_info("socket") if self._transport else None
         if connection is not None:
-            tune(connection)
+            sockets.tune(connection)
 
     def send(self, message: Message) -> bool:
         """Send; False if the connection is gone."""

@@ -12,35 +12,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
-import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from covey.model.errors import CoveyError, FailedPrecondition
 from covey.store.raft import epoch as epochs
+from covey.store.raft import sockets
 from covey.store.raft.links import Link, Refused
 from covey.store.raft.membership import ids_of, node_of
+from covey.store.raft.port import Port, Serving
 from covey.store.raft.wire import AnyMessage, Hello, Message
 
 _log = logging.getLogger(__name__)
 
 DIAL_TIMEOUT = 2.0
 RETRY_FIRST, RETRY_MOST = 0.1, 1.0
-HANDSHAKE_TIMEOUT = 5.0
-#: Strangers' handshakes under way at once; more wait in the kernel's queue.
-MAX_HANDSHAKES = 32
-#: A refusal for the same reason is told once in so many seconds; that many of them are remembered.
-REPEAT, MAX_TOLD = 60.0, 256
 
 
-class Contexts(Protocol):
+class Contexts(Serving, Protocol):
     """Today's TLS contexts, asked for at every connection so that certificates can change under way."""
-
-    def server(self) -> ssl.SSLContext:
-        """Requires a client certificate."""
 
     def client(self) -> ssl.SSLContext:
         """Presents ours and checks the server's."""
@@ -100,12 +92,8 @@ class TlsNetwork:
         self._peers: dict[str, Peer] = {}
         #: Newer addresses than the log has, as the nodes themselves said.
         self.hints: dict[str, str] = {hello.raft_id: hello.address}
-        self._accepting: set[asyncio.Task[None]] = set()
-        self._slots = asyncio.Semaphore(MAX_HANDSHAKES)
-        self._server: asyncio.Task[None] | None = None
+        self._port = Port(contexts, hello, self._link_of_caller, self._ended)
         self.handler: Handler
-        self.refusals = 0
-        self._told: dict[tuple[str, str], float] = {}
 
     # -- what the core asks for
 
@@ -154,26 +142,16 @@ class TlsNetwork:
 
     async def listen(self, host: str, port: int) -> int:
         """Accept connections; returns the port, which is a free one if ``port`` is 0."""
-        loop = asyncio.get_running_loop()
-        try:
-            infos = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            family, _, _, _, where = infos[0]
-            listener = socket.create_server(where[:2], family=family, backlog=64)
-        except OSError as error:
-            raise FailedPrecondition(
-                f"cannot listen on {host or '*'} port {port} for the other managers: {error.strerror}; free the port, "
-                "or set another listen address"
-            ) from error
-        listener.setblocking(False)
-        self._server = loop.create_task(self._accept(listener), name="raft-accept")
-        self._server.add_done_callback(self._ended)
-        self._server.add_done_callback(lambda _: listener.close())  # which it does not if cancelled at once
-        bound: int = listener.getsockname()[1]
-        return bound
+        return await self._port.listen(host, port)
+
+    @property
+    def refusals(self) -> int:
+        """How many connections were refused so far."""
+        return self._port.refusals
 
     async def close(self) -> None:
         """Drop everything at once."""
-        tasks = [*self._accepting, *(peer.task for peer in self._peers.values()), self._server]
+        tasks = [*self._port.tasks, *(peer.task for peer in self._peers.values())]
         for task in tasks:
             if task is not None:
                 task.cancel()
@@ -188,55 +166,10 @@ class TlsNetwork:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.handler.fail(error)
 
-    # -- accepting
+    # -- those who call
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                await self._slots.acquire()
-                connection = await _next(listener)
-                task = loop.create_task(self._greet(connection), name="raft-handshake")
-                self._accepting.add(task)
-                task.add_done_callback(functools.partial(self._greeted, connection))
-        finally:
-            listener.close()
-
-    def _greeted(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            connection.close()
-        self._accepting.discard(task)
-        self._slots.release()
-        self._ended(task)
-
-    async def _greet(self, connection: socket.socket) -> None:
-        tune(connection)
-        source = _name(connection)
-        try:
-            _, link = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Link(self, self._check_caller, self._heard_caller, self._lost_caller),
-                connection,
-                ssl=self._contexts.server(),
-                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
-            )
-        except (OSError, Refused) as error:
-            self._refuse(source, str(error) or type(error).__name__)
-            connection.close()
-            return
-        if link.refusal:
-            self._refuse(source, link.refusal)
-            return
-        link.send(self._hello)
-
-    def _refuse(self, source: str, reason: str) -> None:
-        self.refusals += 1
-        now = asyncio.get_running_loop().time()
-        if now - self._told.get((source, reason), -REPEAT) < REPEAT:
-            return
-        if len(self._told) >= MAX_TOLD:
-            self._told.clear()
-        self._told[source, reason] = now
-        _log.warning("connection from %s to the Raft port refused: %s", source, reason)
+    def _link_of_caller(self) -> Link:
+        return Link(self, self._check_caller, self._heard_caller, self._lost_caller)
 
     def _check_caller(self, tls: ssl.SSLObject) -> str:
         node_id = self._identified(tls)
@@ -368,7 +301,7 @@ class TlsNetwork:
 
     async def _dial(self, node_id: str, address: str) -> Link:
         """A connection to exactly that node, greeted both ways; OSError, TimeoutError or Refused."""
-        host, port = split_address(address)
+        host, port = sockets.split_address(address)
 
         def check(tls: ssl.SSLObject) -> str:
             found = self._identified(tls)
@@ -385,7 +318,7 @@ class TlsNetwork:
                 server_hostname=node_id,
             )
             try:
-                link.tune(tune)
+                link.tune()
                 link.send(self._hello)
                 hello = await link.greeted()
                 self._require_same_epoch(node_id, hello)
@@ -409,40 +342,11 @@ class TlsNetwork:
         return link.raft_id
 
 
-async def _next(listener: socket.socket) -> socket.socket:
-    """The next connection, whatever became of the ones before it or of this host's descriptors.
-
-    Not by ``loop.sock_accept``: that loses a connection, open, if it is cancelled just when it has one.
-    """
-    while True:
-        await _readable(listener)
-        try:
-            connection, _ = listener.accept()
-            connection.setblocking(False)
-        except BlockingIOError:
-            continue
-        except OSError as error:
-            _log.warning("the Raft port could not accept a connection: %s", error)
-            await asyncio.sleep(RETRY_FIRST)
-        else:
-            return connection
-
-
 def _raft_id(link: Link, hello: Hello) -> str:
     """The speaker's Raft id; Refused unless it is of the node that its certificate names."""
     if node_of(hello.raft_id) != link.node_id:
         raise Refused(f"node {link.node_id} gives itself out as {hello.raft_id or 'nobody'}")
     return hello.raft_id
-
-
-async def _readable(listener: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(listener, lambda: None if ready.done() else ready.set_result(None))
-    try:
-        await ready
-    finally:
-        loop.remove_reader(listener)
 
 
 def _greeting_only(_link: Link, message: AnyMessage) -> None:
@@ -452,28 +356,3 @@ def _greeting_only(_link: Link, message: AnyMessage) -> None:
 
 def _nothing(_link: Link) -> None:
     return
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of ``host:port`` or ``[v6]:port``; OSError if it is neither."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise OSError(f"{address!r} is not host:port")
-    return host.strip("[]"), int(port)
-
-
-def tune(connection: socket.socket) -> None:
-    """Send small messages at once, and notice within seconds that the other side is gone without a word."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 4000)
-
-
-def _name(connection: socket.socket) -> str:
-    try:
-        return str(connection.getpeername()[0])
-    except OSError:
-        return "somebody who hung up"
