@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-import covey
 from covey.api.bodies import (
     CompleteRequest,
     FindRequest,
@@ -26,16 +24,17 @@ from covey.api.bodies import (
 from covey.api.ports import LocalState, Managing, NodeReport
 from covey.client.sockets import with_port
 from covey.client.wire import JoinCall
-from covey.daemon import addresses, recovering
+from covey.daemon import addresses, recovering, reporting
 from covey.daemon.config import Config
 from covey.daemon.founding import found
 from covey.daemon.places import Places, Settings
+from covey.daemon.ports import Member, Outside
 from covey.model import errors
 from covey.model.admission import Admission, ManagerInfo
 from covey.model.clock import Clock
 from covey.model.secret import Secret
 from covey.model.spec import Role
-from covey.security import identity, keys, lifetime
+from covey.security import identity, keys
 from covey.security.certificate import Peer
 from covey.security.identity import Identity
 
@@ -43,59 +42,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds that init and join wait for the node to be what it has become; it goes on in the background after that.
 SETTLE = 20.0
-
-
-class Member(Protocol):
-    """The running parts of a node that is in a cluster."""
-
-    @property
-    def who(self) -> Identity: ...
-    @property
-    def superseded(self) -> str:
-        """Why this manager has no part in its cluster any more; empty if it has."""
-
-    @property
-    def refusal(self) -> str:
-        """Why the managers will have nothing to do with this node; empty if they do."""
-
-    @property
-    def settled(self) -> bool:
-        """A manager has heard this node, and if it is a manager itself, it has its vote."""
-
-    @property
-    def trouble(self) -> str:
-        """What keeps this node, as a manager, from taking part; empty if nothing does."""
-
-    def managing(self) -> Managing | None: ...
-    def turns(self) -> Mapping[str, int]:
-        """How often each part with a thread of its own came round."""
-
-    def managers(self) -> tuple[ManagerInfo, ...]: ...
-    async def certify(self, csr: bytes) -> Admission:
-        """A new certificate for this node, in the role it is due; Unavailable if no manager can say."""
-
-    def turn_to(self, managers: Sequence[ManagerInfo]) -> None:
-        """Try these managers, too, while none has taken this node up."""
-
-    def renewed(self, who: Identity) -> None:
-        """Go on with this certificate, without a gap; role and node are the same."""
-
-    async def start(self) -> None: ...
-    async def wait_settled(self) -> None: ...
-    async def give_up_vote(self) -> None:
-        """Have the other managers, if there are any, do without this one; returns soon, whatever came of it."""
-
-    async def announce_restart(self, within: float) -> None:
-        """Have the managers wait for this agent, which is about to restart, ``within`` seconds at most."""
-
-    async def stop(self) -> None:
-        """Stop the agent's parts; containers run on."""
-
-
-class Outside(Protocol):
-    """Calls to managers on behalf of a node that is not in their cluster yet."""
-
-    async def join(self, addresses: Sequence[str], call: JoinCall) -> Admission: ...
 
 
 class Life:
@@ -126,34 +72,11 @@ class Life:
 
     def status(self) -> NodeReport:
         """What this node knows of itself without asking anybody."""
-        member = self._member
         if self._locked is not None:
-            peer, settings = self._locked
-            return NodeReport(
-                state=LocalState.LOCKED,
-                version=covey.__version__,
-                node_id=peer.node_id,
-                cluster_id=peer.cluster_id,
-                role=peer.role,
-                advertise_addr=settings.advertise,
-            )
-        if member is None:
-            return NodeReport(LocalState.INACTIVE, covey.__version__)
-        who = member.who
-        late = lifetime.trouble(self._clock.now(), who.not_before, who.not_after)
-        error = late or member.superseded or member.refusal
-        settled = LocalState.ACTIVE if member.settled else LocalState.PENDING
-        return NodeReport(
-            state=LocalState.ERROR if error else settled,
-            version=covey.__version__,
-            node_id=who.node_id,
-            cluster_id=who.cluster_id,
-            role=who.role,
-            advertise_addr=self._settings.advertise,
-            managers=member.managers(),
-            certificate=(who.not_before, who.not_after),
-            error=error or member.trouble,
-        )
+            return reporting.locked(*self._locked)
+        if self._member is None:
+            return reporting.outside()
+        return reporting.member(self._member, self._settings, self._clock.now())
 
     def identity(self) -> Identity | None:
         """Who this node is; None while it is in no cluster."""

@@ -54,7 +54,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 class Member:
-    """See ``covey.daemon.life.Member``."""
+    """See ``covey.daemon.ports.Member``."""
 
     def __init__(  # noqa: PLR0913 - the wiring of a node takes all of its surroundings
         self,

@@ -13,7 +13,7 @@ from covey.security.tokens import check_root, parse_token
 
 
 class Outside:
-    """See ``covey.daemon.life.Outside``."""
+    """See ``covey.daemon.ports.Outside``."""
 
     async def join(self, addresses: Sequence[str], call: JoinCall) -> Admission:
         """Be let in by a token, through the first manager that answers and proves to be of the token's cluster."""
