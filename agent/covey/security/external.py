@@ -7,11 +7,14 @@ nodes depend on it.  Never in it: how the authority is reached, what it speaks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -50,6 +53,16 @@ class Leaf:
         return UNIT_OF_ROLE[self.role], self.node_id
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    """What cannot be read is no certificate either."""
+    try:
+        yield
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise NotSigned(f"the certificate cannot be read: {error}") from error
+
+
+@_readable()
 def check_leaf(signed: bytes, root_pem: bytes, wanted: Leaf, now: float) -> bytes:
     """The node certificate (PEM) that was signed, without what follows it; NotSigned says what is wrong with it."""
     leaf = _first(signed)
@@ -70,6 +83,7 @@ def root_request(root: RootCA) -> bytes:
     return builder.sign(keys.read_key(root.key_pem), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
+@_readable()
 def check_cross(signed: bytes, old_pem: bytes, new_pem: bytes) -> bytes:
     """The new root's name and key as signed by the old root (PEM); NotSigned if it is not that."""
     cross, new = _first(signed), read_certificate(new_pem, "root certificate")

@@ -21,13 +21,14 @@ from hypothesis import strategies as st
 from covey.api import decode as api
 from covey.api import filters, services
 from covey.client import wire as client
+from covey.control import cfssl
 from covey.model import codec, session
 from covey.model.changes import Batch, Create
-from covey.model.errors import BadState, CoveyError, InvalidArgument
+from covey.model.errors import BadState, CoveyError, InvalidArgument, NotSigned
 from covey.model.objects import Cluster, NodeDescription, Service
 from covey.model.secret import Secret
-from covey.model.spec import ServiceSpec
-from covey.security import identity, keys, tokens, unlock
+from covey.model.spec import Role, ServiceSpec
+from covey.security import ca, external, identity, keys, tokens, unlock
 from covey.state.codec import decode_batch, decode_view, encode_batch, encode_view
 from covey.state.view import View
 from covey.store import backup
@@ -62,6 +63,9 @@ def view():
     )  # fmt: skip
 
 
+ROOT = ca.create_root(1_800_000_000.0)
+LEAF = external.Leaf(keys.make_csr(keys.new_key()), "n" * 25, Role.WORKER, "c" * 25)
+SIGNED = ca.sign(ROOT, LEAF.csr, LEAF.node_id, LEAF.role, LEAF.cluster_id, 1_800_000_000.0, 7200.0)
 BATCH = Batch(request_id="r", at=1.0, changes=(Create(Service(id="web", spec=ServiceSpec(name="web"))),))
 MARK = Mark((b"\x00x", 7, 1), (b"\x00y", 6, 1), {"node": "a:1"})
 MESSAGES = [
@@ -133,6 +137,14 @@ WIRE = {
         service,
         (CoveyError,),
         [b'{"Name": "w", "TaskTemplate": {"ContainerSpec": {"Image": "i"}}, "Mode": {"Replicated": {"Replicas": 2}}}'],
+    ),
+    "an external CA's answer": Decoder(
+        lambda data: cfssl.certificate_in(200, data),
+        (NotSigned,),
+        [b'{"success": true, "result": {"certificate": "c"}}'],
+    ),
+    "what an external CA signed": Decoder(
+        lambda data: external.check_leaf(data, ROOT.cert_pem, LEAF, 1_800_000_000.0), (NotSigned,), [SIGNED]
     ),
     "filters": Decoder(
         text(lambda given: filters.parse(given, ("name",))), (InvalidArgument,), [b'{"name": {"web": true}}']

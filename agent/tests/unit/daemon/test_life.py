@@ -3,6 +3,7 @@
 
 import os
 import socket
+from dataclasses import replace
 from types import SimpleNamespace
 
 import msgspec
@@ -442,6 +443,19 @@ async def test_what_cannot_be_restored_changes_nothing(world, life, empty, parts
         await other.restore(restoring(empty, view, **parts))
     assert other.status().state is LocalState.INACTIVE
     assert list(empty.config.state_dir.iterdir()) == []
+
+
+async def test_where_the_root_s_key_is_not_in_the_backup_a_host_without_certificate_cannot_restore_it(
+    world, life, empty
+):
+    view = state(world, await founded(world, life)).view
+    cluster = msgspec.structs.replace(view.cluster, root_key=Secret(b""))
+    keyless = replace(view, clusters={cluster.id: cluster})
+    other = empty.life()
+    await other.start()
+    with pytest.raises(FailedPrecondition, match="covey cluster recover"):
+        await other.restore(restoring(empty, keyless))
+    assert other.status().state is LocalState.INACTIVE
 
 
 async def test_a_host_that_is_in_a_cluster_is_not_restored_over(world, life):

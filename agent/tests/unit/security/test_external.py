@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import pytest
 from cfssl import Policy, make_root, sign
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from covey.control import cfssl
@@ -49,6 +51,19 @@ def test_nodes_with_such_certificates_accept_each_other():
 def test_what_follows_the_certificate_is_left_out():
     signed = sign(ROOT, body(), Policy())
     assert check(signed + ROOT.pem) == check(signed)
+
+
+def test_one_whose_extensions_cannot_be_read_is_refused():
+    """The root's own signature does not make it readable."""
+    key = serialization.load_pem_private_key(KEY.reveal(), None)
+    builder = x509.CertificateBuilder().subject_name(ROOT.certificate.subject).issuer_name(ROOT.certificate.subject)
+    builder = builder.public_key(key.public_key()).serial_number(1)
+    builder = builder.not_valid_before(ROOT.certificate.not_valid_before_utc)
+    builder = builder.not_valid_after(ROOT.certificate.not_valid_after_utc)
+    garbled = x509.UnrecognizedExtension(x509.AuthorityKeyIdentifier.oid, b"garbled")
+    signed = builder.add_extension(garbled, critical=False).sign(ROOT.key, hashes.SHA256())
+    with pytest.raises(NotSigned, match="cannot be read"):
+        check(signed.public_bytes(serialization.Encoding.PEM))
 
 
 SUBJECT = body()["subject"]
