@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from covey import durable
 from covey.cli.agent import Agent, CallFailed
 from covey.model.errors import InvalidArgument
 from covey.model.secret import Secret
@@ -214,7 +215,7 @@ def save(target: Path, pieces: Iterable[bytes], *, replace: bool) -> None:
             fresh.replace(target)
         else:
             os.link(fresh, target)  # unlike a rename, it fails where somebody made the file meanwhile
-        _sync(target.parent)
+        durable.sync_names(target.parent)
     except FileExistsError as error:
         raise Mistake(f"{error.filename2 or error.filename} is there already; nothing was written") from error
     except OSError as error:
@@ -223,14 +224,6 @@ def save(target: Path, pieces: Iterable[bytes], *, replace: bool) -> None:
         raise Mistake(f"{target} cannot be written: {error.strerror}") from error
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _passphrase(source: str | None, *, twice: bool) -> str:

@@ -10,7 +10,6 @@ kept/      Raft directories of before a recovery, by time; the agent never delet
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
+from covey import durable
 from covey.model.admission import ManagerInfo
 from covey.model.codec import UNREADABLE
 from covey.model.errors import BadState, Locked
@@ -149,12 +149,12 @@ class Places:
             shutil.rmtree(self.forming)
         self.forming.mkdir(mode=0o700)
         identity.save(self.forming / "identity", who)
-        write_durably(self.forming / "settings.json", msgspec.json.encode(settings))
-        write_durably(self.forming / "managers.json", msgspec.json.encode(managers))
+        durable.replace(self.forming / "settings.json", msgspec.json.encode(settings))
+        durable.replace(self.forming / "managers.json", msgspec.json.encode(managers))
 
     def save_settings(self, settings: Settings) -> None:
         """Replace the settings of the cluster directory."""
-        write_durably(self.cluster / "settings.json", msgspec.json.encode(settings))
+        durable.replace(self.cluster / "settings.json", msgspec.json.encode(settings))
 
     def first_managers(self) -> tuple[ManagerInfo, ...]:
         """The managers that were named when this node joined."""
@@ -163,7 +163,7 @@ class Places:
     def adopt(self) -> None:
         """From here on this node is in the cluster that ``forming/`` describes."""
         self.forming.rename(self.cluster)
-        sync_directory(self.state)
+        durable.sync_names(self.state)
         if self.joining.exists():
             shutil.rmtree(self.joining)
 
@@ -175,8 +175,8 @@ class Places:
 
     def resettle(self, settings: Settings, managers: tuple[ManagerInfo, ...]) -> None:
         """From the next start on this node listens so, and turns to these managers at first."""
-        write_durably(self.cluster / "settings.json", msgspec.json.encode(settings))
-        write_durably(self.cluster / "managers.json", msgspec.json.encode(managers))
+        durable.replace(self.cluster / "settings.json", msgspec.json.encode(settings))
+        durable.replace(self.cluster / "managers.json", msgspec.json.encode(managers))
 
     def replace_raft(self, name: str) -> Path:
         """Have ``next_raft`` take the place of the Raft directory, which is kept; where."""
@@ -190,12 +190,12 @@ class Places:
         target = self.kept / name
         self.raft.rename(target)
         for directory in (self.state, self.kept, self.cluster):
-            sync_directory(directory)
+            durable.sync_names(directory)
         return target
 
     def _take_next_raft(self) -> None:
         self.next_raft.rename(self.raft)
-        sync_directory(self.cluster)
+        durable.sync_names(self.cluster)
 
     def forget_raft(self) -> None:
         """A node that is no longer a manager keeps nothing of the cluster's state."""
@@ -207,7 +207,7 @@ class Places:
         if self.forming.exists():
             shutil.rmtree(self.forming)
         directory.rename(self.forming)  # one step: a crash half-way leaves no half of it
-        sync_directory(self.state)
+        durable.sync_names(self.state)
         shutil.rmtree(self.forming)
 
 
@@ -217,23 +217,3 @@ def read(path: Path, kind: type[T]) -> T:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, *UNREADABLE) as error:
         raise BadState(f"{path}: {error}. Restore it from a backup. Nothing was deleted") from error
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace the file as a whole, on disk when this returns."""
-    fresh = path.with_name(path.name + ".new")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.rename(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make a rename in that directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from covey import durable
 from covey.model import errors
 from covey.model.codec import UNREADABLE
 from covey.model.secret import Secret
@@ -26,8 +27,7 @@ IDENTITY_FILE = "identity.json"
 PENDING_FILE = "pending.json"
 FORMAT = 1
 SIZE_LIMIT = 256 * 1024
-_UNFINISHED = ".new"
-_KNOWN = frozenset({IDENTITY_FILE, PENDING_FILE, IDENTITY_FILE + _UNFINISHED, PENDING_FILE + _UNFINISHED})
+_KNOWN = frozenset({IDENTITY_FILE, PENDING_FILE, IDENTITY_FILE + durable.UNFINISHED, PENDING_FILE + durable.UNFINISHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def save(directory: Path, identity: Identity, guard: Secret | None = None) -> No
         root=identity.root.decode("ascii"),
     )
     _replace(directory, IDENTITY_FILE, msgspec.json.encode(content))
-    _remove(directory, PENDING_FILE)
+    durable.remove(directory / PENDING_FILE)
 
 
 def load(directory: Path, guard: Secret | None = None) -> Identity | None:
@@ -137,8 +137,8 @@ def peek(directory: Path) -> Peer | None:
 
 def forget(directory: Path) -> None:
     """Drop identity and pending key, as a node does that has left its cluster."""
-    _remove(directory, PENDING_FILE)
-    _remove(directory, IDENTITY_FILE)
+    durable.remove(directory / PENDING_FILE)
+    durable.remove(directory / IDENTITY_FILE)
 
 
 def pending_key(directory: Path) -> Secret | None:
@@ -218,27 +218,4 @@ def _damaged(path: Path, reason: str) -> errors.BadState:
 def _replace(directory: Path, name: str, data: bytes) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
-    unfinished = directory / (name + _UNFINISHED)
-    unfinished.unlink(missing_ok=True)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(directory / name)
-    _sync(directory)
-
-
-def _remove(directory: Path, name: str) -> None:
-    path = directory / name
-    if path.exists():
-        path.unlink()
-        _sync(directory)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    durable.replace(directory / name, data)

@@ -8,12 +8,12 @@ is replaced as a whole.  What cannot be read is refused, never deleted: the cont
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from covey import durable
 from covey.model import codec
 from covey.model.codec import UNREADABLE
 from covey.model.errors import BadState
@@ -63,7 +63,7 @@ class Book:
         """Durable when it returns; OSError when the disk refuses, and then the old page still stands."""
         body = codec.encode(page)
         head = _HEAD + f"{FORMAT} {hashlib.sha256(body).hexdigest()}\n".encode()
-        _replace(self.directory / ASSIGNMENTS, head + body)
+        durable.replace(self.directory / ASSIGNMENTS, head + body)
 
     def load_managers(self) -> tuple[ManagerAddress, ...]:
         """Whom to turn to, as last told; BadState when the file is damaged."""
@@ -88,7 +88,7 @@ class Book:
     def save_managers(self, managers: tuple[ManagerAddress, ...], epoch: int = 0) -> None:
         """Durable when it returns."""
         content = msgspec.json.encode(_ManagersFile(version=FORMAT, managers=managers, epoch=epoch))
-        _replace(self.directory / MANAGERS, msgspec.json.format(content, indent=2) + b"\n")
+        durable.replace(self.directory / MANAGERS, msgspec.json.format(content, indent=2) + b"\n")
 
 
 def _decoded(path: Path, data: bytes) -> Page:
@@ -112,19 +112,3 @@ def _refusal(path: Path, why: str) -> BadState:
         f"{path}: {why}. Nothing was deleted and running containers were not touched. Restore the file, or move it "
         "away: the agent then learns its assignments from the managers again, and finds its containers by their labels"
     )
-
-
-def _replace(path: Path, data: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
