@@ -189,4 +189,15 @@ def _lock_version(path: Path, data: bytes) -> int:
     if len(data) < _HEAD.size or not data.startswith(_MAGIC):
         raise BadState(f"{path} is truncated, damaged or not of this release; {REJOIN}")
     version: int = _HEAD.unpack_from(data)[1]
+    if version and _names_wrapping(path, data):
+        raise BadState(
+            f"{path} is damaged: it says that unlock key {version} opens it, but it was sealed with "
+            f"{path.with_name('kek')}; {REJOIN}"
+        )
     return version
+
+
+def _names_wrapping(path: Path, data: bytes) -> bool:
+    """Whether ``kek`` sealed it: beside a locked one may lie, by a crash while locking, the ``kek`` of before."""
+    wrapping = path.with_name("kek")
+    return wrapping.exists() and data[_HEAD.size :][:KEY_ID_SIZE] == key_id(Secret(wrapping.read_bytes()))

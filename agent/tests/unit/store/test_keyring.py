@@ -61,6 +61,20 @@ def test_a_locked_ring_opens_with_its_key_alone(tmp_path):
     assert open_guard(tmp_path, ONE) == found.guard
 
 
+def test_a_damaged_version_is_no_lock(tmp_path):
+    """Else a manager that nobody locked would wait for an unlock key that nobody has."""
+    created(tmp_path)
+    path = tmp_path / "dek"
+    data = path.read_bytes()
+    for bit in range(64):
+        wrong = bytearray(data)
+        wrong[8 + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(wrong)
+        for look in (lambda: lock_version(tmp_path), lambda: opened(tmp_path), lambda: opened(tmp_path, ONE)):
+            with pytest.raises(BadState, match="dek is damaged"):
+                look()
+
+
 def test_another_unlock_key_takes_the_place_of_the_first(tmp_path):
     made = created(tmp_path)
     made.lock(1, ONE)
