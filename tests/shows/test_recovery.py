@@ -263,16 +263,19 @@ def test_a_locked_manager_is_unlocked_and_never_made_to_leave(cluster: Cluster) 
 
 def test_no_manager_is_left_and_a_backup_is_restored(cluster: Cluster, controller: Controller) -> None:
     first, second, worker = cluster.hosts
-    cluster.docker("node", "demote", "west")
-    wait_until(lambda: "(worker)" in covey(worker, "status"), 30, "west to be a worker")
-    cluster.managers = ["north", "south"]
-    cluster.contact = ""
+    cluster.managers, cluster.contact = ["north", "south"], "south"
+    for host in (worker, first):
+        cluster.docker("node", "demote", host.name)
+        wait_until(lambda host=host: "(worker)" in covey(host, "status"), 30, f"{host.name} to be a worker")
+    # The only manager that west knows is south, and the backup comes back on north.
+    wait_until(lambda: len(cluster.get("/covey/v1/status", on=worker)["Managers"]) == 1, 30, "west to know of no other")
     node = ids(cluster)["west"]
     running = cluster.containers(worker)
     for host in (first, second):
         host.wipe()
     for host in (first, second):
         host.boot()
+    cluster.contact = ""
 
     wish = {"cluster_backup_file": str(controller.backup)}
     play = cluster.play("restore", variables={**wish, "cluster_backup_passphrase": WRONG}, check=False)
@@ -284,6 +287,8 @@ def test_no_manager_is_left_and_a_backup_is_restored(cluster: Cluster, controlle
     play = cluster.play("restore", *controller.vault, "-vvv", variables=wish)
     for secret in (PASSPHRASE, *OF_THE_STATE):
         assert secret not in play.output
+    told = play.output.split("Tell those that still look for it")[1].split("TASK [")[0]
+    assert "changed: [west]" in told
     assert sorted(managers(cluster).items()) == [("north", "Leader"), ("south", "Reachable"), ("west", "")]
     assert ids(cluster)["west"] == node
     assert services(cluster) == {"web", "early"}

@@ -153,6 +153,13 @@ class Life:
     async def restore(self, request: RestoreRequest) -> str:
         """Become the only manager of the cluster in the backup; this node's id in it."""
         async with self._changing:
+            report = self.status()
+            if report.role is Role.MANAGER:
+                raise errors.AlreadyInCluster(
+                    f"This node is already part of a swarm: a manager of cluster {report.cluster_id}, which knows more "
+                    "than a backup of it. If most other managers are lost for good, go on with this one: `covey "
+                    "cluster recover`"
+                )
             settings = await self._prepare(request.advertise_addr, request.listen_addr)
             raft = self._config.raft_listen_addr
             addresses.require_free(settings.listen, raft)

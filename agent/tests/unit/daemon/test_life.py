@@ -460,7 +460,7 @@ async def test_where_the_root_s_key_is_not_in_the_backup_a_host_without_certific
 
 async def test_a_host_that_is_in_a_cluster_is_not_restored_over(world, life):
     view = state(world, await founded(world, life)).view
-    with pytest.raises(AlreadyInCluster):
+    with pytest.raises(AlreadyInCluster, match="covey cluster recover"):
         await life.restore(restoring(world, view))
     assert world.members[-1].log == []
 
