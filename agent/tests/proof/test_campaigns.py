@@ -12,14 +12,15 @@ from tests.raft import campaigns
 
 #: How many schedules of each campaign; a test lives through a block of them.
 SCHEDULES = {
-    "three": 500,
+    "three": 450,
     "five": 200,
-    "three-without-compaction": 300,
+    "three-without-compaction": 250,
     "five-without-compaction": 150,
     "big-entries": 250,
     "power": 250,
     "links": 150,
     "membership": 200,
+    "crowd": 100,
 }
 BLOCK = 25
 

@@ -58,6 +58,7 @@ CAMPAIGNS = {
     "membership": Campaign(
         weights=only("kill", "power", "cut", "part", "freeze", "transfer") | {"join": 4, "leave": 4}, each_second=1.5
     ),
+    "crowd": Campaign(weights=only("cut", "part", "stall", "transfer") | {"join": 5, "leave": 5}, each_second=4.0),
 }
 
 

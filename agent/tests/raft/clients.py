@@ -66,6 +66,13 @@ class Clients:
         """The calls to processes that live on and never answered."""
         return [call for call, (node, life) in self.waiting.items() if node.life == life and node.driver is not None]
 
+    def turned_away(self, node):
+        """Who does not lead has nobody waiting: what it cannot decide any more it says at once."""
+        waiting = [call for call, who in self.waiting.items() if who == (node, node.life)]
+        self.sim.oracle.require(
+            not waiting, "who leads no longer tells its callers", lambda: f"calls {waiting} wait at {node.node_id}"
+        )
+
     def died(self, node, life):
         """Whoever waited for that process finds the connection closed."""
         for call in [call for call, who in self.waiting.items() if who == (node, life)]:
@@ -136,13 +143,17 @@ class Clients:
     def _read(self):
         """At whoever believes to lead, deposed ones included."""
         for node in list(self.sim.nodes.values()):
-            if node.driver is None:
-                continue
-            known = list(self.sim.oracle.acknowledged)
+            self.read_at(node)
 
-            def answer(value, node=node, known=known):
-                if not isinstance(value, Exception):
-                    self.outcomes["read"] += 1
-                    self.sim.oracle.read(node.node_id, known, node.machine.state())
+    def read_at(self, node):
+        """Ask for all that was acknowledged until now."""
+        if node.driver is None:
+            return
+        known = list(self.sim.oracle.acknowledged)
 
-            self._ask(node, lambda driver, once: driver.barrier(once), answer)
+        def answer(value):
+            if not isinstance(value, Exception):
+                self.outcomes["read"] += 1
+                self.sim.oracle.read(node.node_id, known, node.machine.state())
+
+        self._ask(node, lambda driver, once: driver.barrier(once), answer)

@@ -5,7 +5,11 @@ from __future__ import annotations
 
 from covey.state.codec import CODEC, decode_batch
 from covey.store.raft.machine import ViewMachine
-from covey.store.raft.membership import REGULAR
+from covey.store.raft.membership import MEMBERSHIP, REGULAR
+from covey.store.raft.wire import Ack, PreVoted, RequestVote, TimeoutNow, Vote
+
+#: Seconds after which a leader that a majority was silent to leads no longer: its time-out and a few ticks.
+PATIENCE = 2.0
 
 
 class Violation(AssertionError):
@@ -25,6 +29,11 @@ class Oracle:
         self.views: dict[int, object] = {}
         self.leaders: dict[int, str] = {}
         self.acknowledged: dict[str, int] = {}
+        self.promised: dict[str, tuple[int, int]] = {}
+        self.heard: dict[tuple[str, str], float] = {}
+        self.votes: dict[tuple[str, int], str] = {}
+        self.consents: dict[str, set[str]] = {}
+        self.heirs: set[str] = set()
 
     def require(self, holds, promise, detail):
         if not holds:
@@ -46,6 +55,70 @@ class Oracle:
                     "a leader holds all that was applied",
                     f"entry {index} is not in the log of {node_id}, elected for term {core.raftCurrentTerm}",
                 )
+
+    def keeps(self, node_id, core):
+        """``node_id`` has acted, and holds what it said that it holds."""
+        promised_in, through = self.promised.get(node_id, (0, 0))
+        self.require(
+            core.raftCurrentTerm != promised_in or core.log.last >= through,
+            "who acknowledged an entry holds it",
+            lambda: f"{node_id} told the leader of term {promised_in} that it holds {through}, and has {core.log.last}",
+        )
+
+    def says(self, node_id, other, message, voters):
+        """``node_id`` makes a promise to ``other``, if it is one: what it holds, or whom it votes for."""
+        match message:
+            case Ack(success=True):
+                self._promises(node_id, message)
+            case Vote(term):
+                self._votes(node_id, term, other)
+            case RequestVote(term):
+                self._stands(node_id, term, voters)
+
+    def _stands(self, node_id, term, voters):
+        if (node_id, term) not in self.votes:
+            consent = self.consents.pop(node_id, set()) & voters
+            self.require(
+                node_id in self.heirs or 1 + len(consent) > len(voters) // 2,
+                "nobody stands without a majority's consent",
+                lambda: f"{node_id} stands for term {term}, only {sorted(consent)} are for it",
+            )
+            self.heirs.discard(node_id)
+        self._votes(node_id, term, node_id)
+
+    def _votes(self, node_id, term, candidate):
+        first = self.votes.setdefault((node_id, term), candidate)
+        self.require(
+            first == candidate, "one vote a term", lambda: f"{node_id} votes for {first} and {candidate} in term {term}"
+        )
+
+    def _promises(self, node_id, ack):
+        self.promised[node_id] = max(self.promised.get(node_id, (0, 0)), (ack.term, ack.next_index - 1))
+
+    def hears(self, node_id, other, message, now):
+        """A message of ``other`` has reached ``node_id``."""
+        self.heard[node_id, other] = now
+        match message:
+            case PreVoted(granted=True):
+                self.consents.setdefault(node_id, set()).add(other)
+            case TimeoutNow():
+                self.heirs.add(node_id)
+
+    def goes_on_leading(self, node_id, core, now):
+        """``node_id`` leads still: a majority was not silent for long, and one change of the voters is under way."""
+        others = core.voters - {node_id}
+        lately = [now - self.heard.setdefault((node_id, other), now) <= PATIENCE for other in others]
+        self.require(
+            1 + sum(lately) > len(core.voters) // 2,
+            "who hears no majority leads no longer",
+            lambda: f"{node_id} still leads at {now:.2f} s",
+        )
+        uncommitted = core.log[max(0, core.raftCommitIndex + 1 - core.log.first) :]
+        self.require(
+            sum(entry[0][0] == MEMBERSHIP for entry in uncommitted) <= 1,
+            "one change of the voters at a time",
+            lambda: f"{node_id} leads with several changes that are not committed",
+        )
 
     def applies(self, node, index, command, outcome, view):
         """``node`` applied ``command``."""

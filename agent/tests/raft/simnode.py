@@ -28,6 +28,7 @@ class SimNetwork:
         self.sim, self.node, self.admitted = sim, node, set()
 
     def post(self, node_id, message):
+        self.sim.oracle.says(self.node.node_id, node_id, message, self.node.voters)
         return self.sim.post(self.node, node_id, message)
 
     def asked(self):
@@ -96,6 +97,11 @@ class SimNode:
     @property
     def core(self):
         return self.driver.core
+
+    @property
+    def voters(self):
+        """Those who vote, as far as it knows."""
+        return self.core.voters if self.driver is not None else frozenset({self.node_id})
 
     def die(self):
         """As by ``kill -9``: what was written stays, synced or not."""
@@ -207,8 +213,19 @@ class SimNode:
         while self.driver.tick():
             pass
         if self.core._isLeader():
-            self.sim.oracle.leads(self.node_id, self.core)
+            self._lead()
+        elif not self.core.stalled:  # a disk that was found full in the middle of this turn: they are told in the next
+            self.sim.clients.turned_away(self)
+        self.sim.oracle.keeps(self.node_id, self.core)
+
+    def _lead(self):
+        oracle = self.sim.oracle
+        if self.core.raftCurrentTerm not in oracle.leaders:
+            self.sim.after(0.0, self.sim.clients.read_at, self)
+        oracle.leads(self.node_id, self.core)
+        oracle.goes_on_leading(self.node_id, self.core, self.sim.now)
 
     def receive(self, node_id, message):
+        self.sim.oracle.hears(self.node_id, node_id, message, self.sim.now)
         self.guarded(lambda: self.driver.receive(node_id, message))
         self.kick()

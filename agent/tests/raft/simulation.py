@@ -204,9 +204,9 @@ class Simulation:
         leader.kick()
 
     def _allowed(self, leader, change):
-        reachable = leader.core.reachable() | ({change.node_id} if change.add else frozenset())
+        answering = leader.core.answering() | ({change.node_id} if change.add else frozenset())
         try:
-            check_change(change, leader.core.configuration, reachable)
+            check_change(change, leader.core.configuration, answering)
         except CoveyError:
             return False
         return True

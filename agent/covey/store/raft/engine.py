@@ -299,9 +299,9 @@ class Engine:
         """Refuse a change that would cost the majority, but give members that are just connecting a moment."""
         deadline = self.loop.time() + PATIENCE
         while True:
-            reachable = self._core.reachable() | ({change.node_id} if change.add else frozenset())
+            answering = self._core.answering() | ({change.node_id} if change.add else frozenset())
             try:
-                check_change(change, self._core.configuration, reachable)
+                check_change(change, self._core.configuration, answering)
             except FailedPrecondition:
                 if self.loop.time() > deadline:
                     raise

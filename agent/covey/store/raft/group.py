@@ -33,6 +33,8 @@ class Group(Electing):
     """The part of a core that knows the other members; attributes are set by the core before SyncObj's own start."""
 
     applied_members: dict[str, str]
+    #: The newest message of this leadership that each follower has answered.
+    acknowledged: dict[str, int]
     _peers: dict[str, str]
     _changed_at: int
     _admitted: set[str]
@@ -52,11 +54,15 @@ class Group(Electing):
         return sorted({*self.otherNodes, *self._learners}, key=lambda node: node.id)
 
     def reachable(self) -> frozenset[str]:
-        """The members that answered this leader lately, itself included."""
+        """The members that answered this leader lately, itself included; a new one believes in all of them at first."""
         horizon = library.monotonicTime() - self.conf.leaderFallbackTimeout
         heard = self._SyncObj__lastResponseTime
         alive = {n.id for n in self.otherNodes if self.isNodeConnected(n) and heard.get(n, 0.0) > horizon}
         return frozenset(alive | {self.selfNode.id})
+
+    def answering(self) -> frozenset[str]:
+        """The ``reachable`` ones that have answered in this leadership: what a change of the voters is judged by."""
+        return frozenset(each for each in self.reachable() if each in self.acknowledged or each == self.selfNode.id)
 
     # -- another leader
 

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 import pysyncobj.syncobj as library
 import pytest
 
+from covey.model.errors import FailedPrecondition
 from covey.store.raft.compaction import Policy
 from covey.store.raft.core import Core
 from covey.store.raft.disk import Disk
@@ -186,6 +187,42 @@ def test_chunks_commit_nothing_of_the_own_tail(follower):
     assert follower.core.raftLastApplied == 2
 
 
+def test_a_heartbeat_commits_nothing_by_itself(follower):
+    follower.hears("leader", append(1, 5, 1, 1))
+    follower.hears("leader", Beat(1, 5, 2))
+    assert follower.core.raftCommitIndex == 1
+    follower.hears("leader", append(5, 5, 5, 3, prev_term=1))
+    assert follower.core.raftCommitIndex == 5
+
+
+def test_a_change_of_the_voters_waits_for_the_first_entry_of_the_leadership(follower, now):
+    elect(follower, now)
+    assert not follower.core.settled
+    found, answer = answers()
+    follower.driver.change(Change(True, "z", "z:1"), answer)
+    follower.driver.tick()
+    assert [type(value) for value in found] == [FailedPrecondition]
+    acknowledge(follower, "x")
+    follower.driver.tick()
+    assert follower.core.settled
+
+
+def elect(follower, now):
+    """It becomes the leader of three by the vote of one."""
+    joins = [
+        (encode_change(Change(True, name, f"{name}:1")), 2 + n, 1) for n, name in enumerate(("follower", "x", "y"))
+    ]
+    follower.hears("leader", Append(1, 1, 1, 1, 0, joins))
+    for name in ("x", "y"):
+        follower.core.connected(name)
+    now[0] += 60
+    follower.driver.tick()
+    (ask,) = [message for to, message in follower.wire.take() if to == "x"]
+    follower.hears("x", PreVoted(1, ask.round, True))
+    follower.hears("x", Vote(2))
+    assert follower.core._isLeader()
+
+
 def test_who_is_not_a_voter_never_stands_for_election(follower, now):
     follower.core.connected("leader")
     for _ in range(100):
@@ -355,6 +392,15 @@ def test_only_members_decide_an_election(follower, now):
     assert not follower.core._isLeader()
     follower.hears("x", Vote(2))
     assert follower.core._isLeader()
+
+
+def test_a_new_leader_counts_on_nobody_that_it_has_not_heard(follower, now):
+    elect(follower, now)
+    assert follower.core.answering() == {"follower"}
+    acknowledge(follower, "x")
+    assert follower.core.answering() == {"follower", "x"}
+    now[0] += 2
+    assert follower.core.answering() == {"follower"}
 
 
 def test_a_former_self_counts_but_is_not_dialled(tmp_path, now):
