@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from virtual_time import VirtualLoop
 
 from covey.daemon.vote import FAREWELL, Seat, Vote
 from covey.manager.membership import Membership
@@ -18,10 +17,6 @@ from covey.store.memory import MemoryStore
 
 SEAT = Seat("me", "10.0.0.1:2377", "10.0.0.1:2378")
 OTHERS = ["10.0.0.2:2377", "10.0.0.3:2377"]
-
-
-def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, type[asyncio.AbstractEventLoop]]:
-    return {"virtual": VirtualLoop}
 
 
 class Clock:
