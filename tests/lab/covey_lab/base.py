@@ -71,7 +71,7 @@ def _build(flavour: str, target: Path) -> None:
     options = ("-q", "--variant=minbase", "--mode=root", "--skip=cleanup/apt")
     packages = f"--include={','.join(FLAVOURS[flavour])}"
     sources = "".join(f"{source}\n" for source in machine.apt_sources())
-    run("mmdebstrap", *options, packages, machine.CODENAME, building, "-", stdin=sources, timeout=900)
+    run("mmdebstrap", *options, packages, machine.CODENAME, building, "-", stdin=sources, timeout=3600)
     _finish(building)
     if "docker.io" in FLAVOURS[flavour]:
         (building / "etc/docker").mkdir(exist_ok=True)
