@@ -212,7 +212,7 @@ def test_a_file_with_a_wrong_byte_is_refused_and_named(cluster: Cluster, ledger:
     host = others(cluster, leader(cluster))[0]
     with ledger.writing("flipped"):
         host.ssh("systemctl stop covey")
-        host.ssh("/opt/covey/bin/python3 -", stdin=WRITE_EPOCH)
+        host.ssh("/opt/covey/current/bin/python3 -", stdin=WRITE_EPOCH)
         kinds = {path: path.rpartition("/")[2].partition("-")[0] for path in host.ssh(f"ls -d {RAFT}/*").out.split()}
         assert set(kinds.values()) == GUARDED | HINTS
         for path, kind in kinds.items():

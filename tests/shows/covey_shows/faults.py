@@ -41,7 +41,7 @@ with open(sys.argv[1], "r+b") as file:
 @contextmanager
 def breakable_syncs(hosts: list[Host]) -> Iterator[None]:
     """Inside, an agent that is started can be made to have a failing disk, by `failing_syncs`."""
-    site = "$(echo /opt/covey/lib/python3*/site-packages)"
+    site = "$(echo /opt/covey/current/lib/python3*/site-packages)"
     for host in hosts:
         host.ssh(f"cat > {site}/failing_syncs.py", stdin=SYNCS)
         host.ssh(f"echo import failing_syncs > {site}/failing_syncs.pth")

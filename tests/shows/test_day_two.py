@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The next release comes in without a container noticing, and not while a manager is away."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from covey import __version__
+from covey_lab.waiting import wait_until
+from covey_shows.cluster import Artifact, Cluster
+
+pytestmark = pytest.mark.lab
+
+ROOT = Path(__file__).resolve().parents[2]
+FORMER, NEXT = __version__, "0.2.0"
+#: What a release is made of.
+SOURCES = ["agent", "changelogs", "docs", "galaxy.yml", "LICENSE", "Makefile", "meta", "playbooks", "plugins"]
+SOURCES += ["pyproject.toml", "README.md", "roles", "tools"]
+
+
+@pytest.fixture(scope="module")
+def coming(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The next release: the same code under a higher version, with the same wheels for its agent."""
+    source = tmp_path_factory.mktemp("next")
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("tests", "__pycache__", "*.whl"))
+        else:
+            shutil.copy(ROOT / name, source / name)
+    for name in ["galaxy.yml", "agent/covey/__init__.py"]:
+        text = (source / name).read_text()
+        raised = re.sub(r'^(version: |__version__ = ")[0-9.]+', rf"\g<1>{NEXT}", text, flags=re.MULTILINE)
+        assert raised != text
+        (source / name).write_text(raised)
+    subprocess.run(["tools/collection", "build"], cwd=source, check=True)
+    subprocess.run(["tools/collection", "install", "build/collections"], cwd=source, check=True)
+    (source / "build/wheelhouse").symlink_to(artifact.wheelhouse)
+    return Artifact(source / "build")
+
+
+@pytest.fixture(scope="module")
+def cluster(make_cluster: Callable[..., Cluster]) -> Iterator[Cluster]:
+    names = ["fig", "nut", "pea"]
+    cluster = make_cluster(names, managers=3)
+    cluster.docker("service", "create", "--detach", "--name", "web", "--mode", "global", cluster.image())
+    cluster.wait_running("web", 3)
+    yield cluster
+    cluster.lab.remove(names)
+
+
+def leader(cluster: Cluster) -> str:
+    (found,) = [name for name, node in cluster.nodes().items() if node.get("ManagerStatus", {}).get("Leader")]
+    return found
+
+
+def whole(cluster: Cluster) -> bool:
+    """Whether everybody is a manager that is reachable."""
+    nodes = cluster.nodes().values()
+    return all(node.get("ManagerStatus", {}).get("Reachability") == "reachable" for node in nodes)
+
+
+def releases(cluster: Cluster) -> set[str]:
+    """What runs, as each agent says."""
+    return {cluster.get("/covey/v1/status", on=host)["Version"] for host in cluster.hosts}
+
+
+def started(cluster: Cluster) -> dict[str, int]:
+    """When each host's agent was started."""
+    ask = "systemctl show --property=ExecMainStartTimestampMonotonic --value covey"
+    return {host.name: int(host.ssh(ask).out) for host in cluster.hosts}
+
+
+def test_a_manager_that_is_down_stops_an_upgrade_before_anything_changes(cluster: Cluster, coming: Artifact) -> None:
+    before = started(cluster)
+    away = next(host for host in cluster.hosts if host.name != leader(cluster))
+    away.ssh("systemctl stop covey")
+    cluster.artifact, current = coming, cluster.artifact
+    play = cluster.play("upgrade", check=False)
+    cluster.artifact = current
+    assert play.code != 0
+    assert f"These managers are not reachable: {away.name}." in play.output
+    assert not any(play.changed.values())
+    away.ssh("systemctl start covey")
+    assert releases(cluster) == {FORMER}
+    after = started(cluster)
+    assert [name for name in before if after[name] != before[name]] == [away.name]
+
+
+def test_managers_follow_each_other_and_who_leads_comes_last(cluster: Cluster, coming: Artifact) -> None:
+    wait_until(lambda: whole(cluster), 40, "all managers to be reachable")
+    cluster.artifact = coming
+    containers, led = cluster.everything(), leader(cluster)
+    checked = cluster.play("upgrade", "--check", "--limit", led)
+    assert checked.changed[led] > 0
+    assert NEXT not in releases(cluster)
+    cluster.play("upgrade")
+    assert releases(cluster) == {NEXT}
+    order = started(cluster)
+    assert max(order, key=order.__getitem__) == led
+    assert cluster.everything() == containers
