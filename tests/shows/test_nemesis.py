@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from covey_lab.host import Host
 from covey_lab.waiting import wait_until
 from covey_shows.cluster import SOCKET, Cluster
-from covey_shows.faults import RAFT, breakable_syncs, failing_syncs, flip, flipped
+from covey_shows.faults import RAFT, bad_links, breakable_syncs, failing_syncs, flip, flipped
 from covey_shows.writers import Ledger
 
 pytestmark = pytest.mark.lab
@@ -23,12 +24,14 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module")
 def cluster(make_cluster: Callable[..., Cluster]) -> Iterator[Cluster]:
-    """Three managers, a container on each; heartbeats so slow that no fault here makes a node count as lost."""
-    names = ["hera", "zeus", "ares"]
+    """Three managers and a worker, a container on each; heartbeats so slow that a node that is silent for the time of a
+    fault does not count as lost.
+    """
+    names = ["hera", "zeus", "ares", "leto"]
     cluster = make_cluster(names, managers=3)
     cluster.docker("swarm", "update", "--dispatcher-heartbeat", "20s")
     cluster.docker("service", "create", "--detach", "--name", "web", "--mode", "global", cluster.image())
-    cluster.wait_running("web", 3)
+    cluster.wait_running("web", 4)
     yield cluster
     cluster.lab.remove(names)
 
@@ -56,7 +59,7 @@ def untouched(cluster: Cluster) -> Iterator[None]:
 
 def leader(cluster: Cluster, among: list[Host] | None = None) -> Host:
     """The manager that leads, once these (or all) know of one of theirs and of no other."""
-    hosts = among or cluster.hosts
+    hosts = among or cluster.managing
 
     def agreed() -> list[Host]:
         told = {(status(cluster, host)["Leader"] or {}).get("Addr") for host in hosts}
@@ -76,7 +79,7 @@ def term(cluster: Cluster, host: Host) -> int:
 
 
 def others(cluster: Cluster, but: Host) -> list[Host]:
-    return [host for host in cluster.hosts if host.name != but.name]
+    return [host for host in cluster.managing if host.name != but.name]
 
 
 def said(host: Host, what: str) -> str:
@@ -101,10 +104,10 @@ def test_the_leader_is_killed(cluster: Cluster, ledger: Ledger) -> None:
 @pytest.mark.usefixtures("untouched")
 def test_all_are_killed_at_once(cluster: Cluster, ledger: Ledger) -> None:
     with ledger.writing("massacre") as writing, ThreadPoolExecutor(3) as pool:
-        before = {host.name: said(host, "MainPID") for host in cluster.hosts}
-        list(pool.map(kill, cluster.hosts))
+        before = {host.name: said(host, "MainPID") for host in cluster.managing}
+        list(pool.map(kill, cluster.managing))
         writing.get_on()
-        assert not set(before.items()) & {(host.name, said(host, "MainPID")) for host in cluster.hosts}
+        assert not set(before.items()) & {(host.name, said(host, "MainPID")) for host in cluster.managing}
 
 
 @pytest.mark.usefixtures("untouched")
@@ -130,7 +133,7 @@ def test_a_follower_is_cut_off_one_way(cluster: Cluster, ledger: Ledger, *, outb
         writing.get_on([leads, follows])
         cluster.lab.mend()
     assert leader(cluster).name == leads.name
-    assert {term(cluster, host) for host in cluster.hosts} == {before}
+    assert {term(cluster, host) for host in cluster.managing} == {before}
 
 
 @pytest.mark.usefixtures("untouched")
@@ -152,10 +155,19 @@ def reachability(cluster: Cluster, of: Host, on: Host) -> str:
     return str(found["ManagerStatus"]["Reachability"])
 
 
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(("delay", "loss"), [(0.05, 0), (0.02, 10)], ids=["slow", "lossy"])
+def test_every_link_is_bad(cluster: Cluster, ledger: Ledger, delay: float, loss: int) -> None:
+    with ledger.writing(f"loss-{loss}") as writing, ExitStack() as links:
+        for host in cluster.managing:
+            links.enter_context(bad_links(host, delay, loss))
+        writing.get_on()
+
+
 @pytest.fixture(scope="module")
 def breakable(cluster: Cluster) -> Iterator[None]:
-    with breakable_syncs(cluster.hosts), ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda host: host.ssh("systemctl restart covey"), cluster.hosts))
+    with breakable_syncs(cluster.managing), ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda host: host.ssh("systemctl restart covey"), cluster.managing))
         yield
 
 
@@ -203,7 +215,7 @@ HINTS = {"peers", "lock"}
 @pytest.fixture(scope="module")
 def snapshots(cluster: Cluster) -> None:
     """Every manager has one."""
-    for host in cluster.hosts:
+    for host in cluster.managing:
         host.ssh(f"sh -s {host.name}", stdin=FILL)
 
 
@@ -224,8 +236,6 @@ def test_a_file_with_a_wrong_byte_is_refused_and_named(cluster: Cluster, ledger:
                 journal = host.ssh(f"journalctl _SYSTEMD_INVOCATION_ID={said(host, 'InvocationID')} --output=cat").out
                 assert path in journal
                 assert "restore the file, or remove this manager from the cluster and join it anew" in journal
-            host.ssh("systemctl start covey")
-            host.ssh("systemctl stop covey")
         for path, kind in kinds.items():
             if kind == "peers":
                 flip(host, path)

@@ -80,6 +80,11 @@ class Cluster:
             return self.host(self.contact)
         return next(host for host in self.hosts if host.name in self.managers and host.running)
 
+    @property
+    def managing(self) -> list[Host]:
+        """The managers, on or off."""
+        return [self.lab.host(name) for name in self.managers]
+
     # -- playbooks
 
     def play(

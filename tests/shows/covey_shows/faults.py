@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the lab cannot do to a host from outside: a disk that confirms nothing, a byte that is another one."""
+"""What the lab does not do: a disk that confirms nothing, a byte that is another one, links that are slow and lossy."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from covey_lab.host import Host
+from covey_lab.run import run
 
 RAFT = "/var/lib/covey/cluster/raft"
 
@@ -35,6 +39,31 @@ with open(sys.argv[1], "r+b") as file:
     data = file.read()
     file.seek(len(data) // 2)
     file.write(bytes([data[len(data) // 2] ^ 0xFF]))
+"""
+
+#: The managers' Raft port, where the relay listens, and the mark of its own connections.
+PORT, RELAY, MARK = 2378, 12378, 7
+
+#: What a host sends to another manager's Raft port goes through its relay, connections that are there are reset, and of
+#: the packets that come to it from there, so many of a hundred are lost.
+BAD_LINKS = f"""
+table ip nemesis {{
+  chain output {{
+    type nat hook output priority -100
+    meta mark != {MARK} tcp dport {PORT} redirect to :{RELAY}
+  }}
+}}
+table inet nemesis {{
+  chain output {{
+    type filter hook output priority 0
+    meta mark != {MARK} tcp dport {PORT} reject with tcp reset
+  }}
+  chain input {{
+    type filter hook input priority 0
+    tcp dport {PORT} numgen random mod 100 < LOSS drop
+    tcp sport {PORT} numgen random mod 100 < LOSS drop
+  }}
+}}
 """
 
 
@@ -75,3 +104,25 @@ def flipped(host: Host, path: str) -> Iterator[None]:
         yield
     finally:
         flip(host, path)
+
+
+@contextmanager
+def bad_links(host: Host, delay: float, loss: int) -> Iterator[None]:
+    """Inside, what this host tells other managers by Raft, and is answered, is late by ``delay`` to twice that many
+    seconds each way, and ``loss`` of a hundred packets get lost.
+
+    In its network namespace but on this machine, by a relay and the packet filter: kernels need not have netem.
+    """
+    inside = ("nsenter", f"--net=/run/netns/{host.machine_name}")
+    program = Path(__file__).with_name("relay.py")
+    command = [*inside, sys.executable, str(program), str(RELAY), str(MARK), str(delay)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as relay:
+        assert relay.stdout is not None
+        assert relay.stdout.readline() == "ready\n"
+        run(*inside, "nft", "-f", "-", stdin=BAD_LINKS.replace("LOSS", str(loss)))
+        try:
+            yield
+        finally:
+            run(*inside, "nft", "delete table ip nemesis; delete table inet nemesis")
+            carried, _ = relay.communicate(timeout=10)
+    assert int(carried) > 0, f"nothing of {host.name} went through the relay"

@@ -32,7 +32,7 @@ class Writing:
     """Writers that are at it; ``prefix`` begins the names of what they write."""
 
     def __init__(self, hosts: Sequence[Host], prefix: str) -> None:
-        self._hosts, self._prefix = hosts, prefix
+        self.hosts, self._prefix = list(hosts), prefix
 
     def acknowledged(self, host: Host) -> list[str]:
         """What that host's writer was told is safe, so far."""
@@ -40,7 +40,7 @@ class Writing:
 
     def get_on(self, hosts: Sequence[Host] | None = None, timeout: float = 40) -> None:
         """Wait until the writers on these hosts, or all, have been acknowledged more than now."""
-        for host in hosts or self._hosts:
+        for host in hosts or self.hosts:
             enough = len(self.acknowledged(host)) + MORE
             wait_until(
                 lambda host=host, enough=enough: len(self.acknowledged(host)) >= enough,
@@ -52,9 +52,14 @@ class Writing:
         """Write on that host until told to stop."""
         host.ssh(WRITER.replace("PREFIX", f"{self._prefix}-{host.name}"), timeout=300)
 
+    def lose(self, host: Host) -> list[str]:
+        """Follow that host's writer no longer, since the host will be off; what it was told is safe."""
+        self.hosts.remove(host)
+        return self.acknowledged(host)
+
     def stop(self) -> None:
         """Have every writer end after the write that it is at."""
-        for host in self._hosts:
+        for host in self.hosts:
             host.ssh("touch /tmp/stop")
 
 
@@ -65,33 +70,27 @@ class Ledger:
         self.cluster = cluster
         self.names: set[str] = set()
 
-    @property
-    def managers(self) -> list[Host]:
-        return [self.cluster.host(name) for name in self.cluster.managers]
-
     @contextmanager
     def writing(self, prefix: str) -> Iterator[Writing]:
-        """A writer on every manager, which gets on before and, unless its host is off for good, after what happens."""
-        hosts = self.managers
-        writing = Writing(hosts, prefix)
-        with ThreadPoolExecutor(len(hosts)) as pool:
-            running = [pool.submit(writing.run, host) for host in hosts]
+        """A writer on every manager; each gets on before and after what happens inside, unless it is lost there."""
+        writing = Writing(self.cluster.managing, prefix)
+        with ThreadPoolExecutor(len(writing.hosts)) as pool:
+            running = {host.name: pool.submit(writing.run, host) for host in writing.hosts}
             try:
                 writing.get_on()
                 yield writing
-                writing.get_on([host for host in hosts if host.name in self.cluster.managers])
+                writing.get_on()
             finally:
                 writing.stop()
-        for one in running:
-            one.result()
-        for host in hosts:
+        for host in writing.hosts:
+            running[host.name].result()
             self.names.update(writing.acknowledged(host))
 
     def settle(self, timeout: float = 60) -> None:
         """Wait until every manager is reachable, has the same state, and in it all that was ever acknowledged."""
         wait_until(self._whole, timeout, "every manager to be reachable under one leader")
         wait_until(self._agreed, timeout, "every manager to have the same state")
-        for host in self.managers:
+        for host in self.cluster.managing:
             held = {each["Spec"]["Name"]: b64decode(each["Spec"]["Data"]).decode() for each in self._configs(host)}
             lost = sorted(self.names - held.keys())
             assert not lost, f"{host.name} lost {len(lost)} of {len(self.names)} acknowledged writes: {lost[:10]}"
@@ -104,7 +103,10 @@ class Ledger:
         return len(leaders) == 1 and all(state["Reachability"] == "reachable" for state in states)
 
     def _agreed(self) -> bool:
-        states = [(self._position(host), self._configs(host), self._known(host, "/services")) for host in self.managers]
+        states = [
+            (self._position(host), self._configs(host), self._known(host, "/services"))
+            for host in self.cluster.managing
+        ]
         return all(state == states[0] for state in states)
 
     def _position(self, host: Host) -> Any:
