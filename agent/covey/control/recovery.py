@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the beginning of a new epoch writes: who is a manager now, and who is none any more.  Pure.
 
-The nodes of before stay, with their tasks: those that still live come back under their ids, the others are found to be
-down as usual.  Former managers are workers, whatever their certificates say: what is a manager's is closed to them at
+The nodes of before stay, with their tasks: those that still live come back under their ids, and get as long for it as an
+agent that restarts, since they may have to find the manager or to become workers first; then they are down.  Former managers are workers, whatever their certificates say: what is a manager's is closed to them at
 once, and they can be removed.  One that comes back asks for a certificate that says what it is now.
 """
 
@@ -13,18 +13,19 @@ from collections.abc import Iterator
 import msgspec
 
 from covey.control.cluster import Founder
-from covey.model.changes import Change, Create, Update
-from covey.model.objects import Node, NodeDescription
+from covey.model.changes import Change, Create, ObserveNode, Update
+from covey.model.objects import Node, NodeDescription, NodeState
 from covey.model.spec import NodeSpec, Role
+from covey.plan.liveness import RESTART_GRACE
 from covey.state.view import View
 
 
-def recovered(view: View, node_id: str, manager_address: str, epoch: int) -> tuple[Change, ...]:
+def recovered(view: View, node_id: str, manager_address: str, epoch: int, now: float) -> tuple[Change, ...]:
     """That node, which is in the state, is the only manager of ``epoch``."""
-    return (*_begun(view, epoch), *_managers(view, node_id, manager_address))
+    return (*_begun(view, epoch, now), *_managers(view, node_id, manager_address))
 
 
-def restored(view: View, founder: Founder, epoch: int) -> tuple[Change, ...]:
+def restored(view: View, founder: Founder, epoch: int, now: float) -> tuple[Change, ...]:
     """A node that nobody knew is the only manager of ``epoch``."""
     node = Node(
         id=founder.node_id,
@@ -33,11 +34,14 @@ def restored(view: View, founder: Founder, epoch: int) -> tuple[Change, ...]:
         description=NodeDescription(hostname=founder.hostname),
         manager_address=founder.manager_address,
     )
-    return (*_begun(view, epoch), *_managers(view, "", ""), Create(node))
+    return (*_begun(view, epoch, now), *_managers(view, "", ""), Create(node))
 
 
-def _begun(view: View, epoch: int) -> Iterator[Change]:
+def _begun(view: View, epoch: int, now: float) -> Iterator[Change]:
     yield Update(msgspec.structs.replace(view.cluster, epoch=epoch))
+    for node in view.nodes.values():
+        if node.status.state is not NodeState.DOWN:
+            yield ObserveNode(node.id, msgspec.structs.replace(node.status, back_by=now + RESTART_GRACE))
 
 
 def _managers(view: View, chosen: str, address: str) -> Iterator[Change]:

@@ -43,7 +43,7 @@ def restore(
     address = _server_address(settings)
     places.form(who, settings, (ManagerInfo(node_id=node_id, addr=address),))
     epoch = epochs.following(cluster.epoch, now)
-    batch = Batch(clock.new_id(), now, restored(view, Founder(node_id, hostname, address), epoch))
+    batch = Batch(clock.new_id(), now, restored(view, Founder(node_id, hostname, address), epoch, now))
     voter = Voter(node_id, addresses.raft_address(settings.advertise, raft_listen))
     plant(places.forming / "raft", voter, Root(view, 0, cluster.epoch), batch, epoch)
     return who
@@ -55,7 +55,7 @@ def recover(places: Places, who: Identity, settings: Settings, clock: Clock, raf
     root, now = extract(places.raft, who.node_id, key), clock.now()
     address = _server_address(settings)
     epoch = epochs.following(max(root.epoch, root.view.cluster.epoch), now)
-    batch = Batch(clock.new_id(), now, recovered(root.view, who.node_id, address, epoch))
+    batch = Batch(clock.new_id(), now, recovered(root.view, who.node_id, address, epoch, now))
     voter = Voter(who.node_id, addresses.raft_address(settings.advertise, raft_listen))
     plant(places.next_raft, voter, root, batch, epoch, Pattern(places.raft, key) if key else None)
     places.resettle(settings, (ManagerInfo(node_id=who.node_id, addr=address),))

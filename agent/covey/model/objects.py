@@ -122,7 +122,7 @@ class NodeStatus(Record, kw_only=True):
     message: str = ""
     address: str = ""  # as the manager sees it
     since: float = 0.0
-    back_by: float = 0.0  # its agent said that it restarts: until then silence means nothing
+    back_by: float = 0.0  # its agent restarts, or a new epoch began: until then silence means nothing
 
 
 class Node(Object, kw_only=True):

@@ -4,9 +4,9 @@
 The one planner that needs more than the view: when each node was last heard, which only the leader of the moment knows.
 So a new leader gives every node it has not heard yet twice the time: a worker notices the loss of its manager only
 after three periods of its own, and must not be taken for lost while it looks for the next.  An agent that restarts on
-purpose says so first (``NodeStatus.back_by``); however long it asks for, and whatever the clock of the manager that
-wrote it down, it is waited for no longer than ``RESTART_GRACE``.  A node is ready again when its session begins; that
-is the dispatcher's to say.
+purpose says so first (``NodeStatus.back_by``), and a cluster that is recovered or restored says it of everybody;
+whatever the clock of the manager that wrote it down, nobody is waited for longer than ``RESTART_GRACE``.  A node is
+ready again when its session begins; that is the dispatcher's to say.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from covey.state.view import View
 MISSED = 3
 #: Periods that a new leader gives a node to find it.
 AFTER_ELECTION = 6
-#: Seconds for which an agent that said that it restarts may be silent.
+#: Seconds for which a node that is expected back may be silent.
 RESTART_GRACE = 30.0
 
 

@@ -9,6 +9,7 @@ from covey.control.roster import epoch_of, managers_of
 from covey.model.objects import Cluster
 from covey.model.session import ManagerAddress
 from covey.model.spec import NodeSpec, Role
+from covey.plan.liveness import RESTART_GRACE, liveness
 
 
 def manager(id_, **parts):
@@ -21,7 +22,7 @@ BEFORE = view(Cluster(id="c1"), manager("m1"), manager("m2"), node("w1"), WEB, t
 
 
 def test_the_survivor_is_the_only_manager():
-    now = after(BEFORE, *recovered(BEFORE, "m2", "10.0.0.2:2377", 7))
+    now = after(BEFORE, *recovered(BEFORE, "m2", "10.0.0.2:2377", 7, 1000.0))
     assert managers_of(now) == (ManagerAddress(node_id="m2", address="10.0.0.2:2377"),)
     assert {id_: node.spec.role for id_, node in now.nodes.items()} == {
         "m1": Role.WORKER, "m2": Role.MANAGER, "w1": Role.WORKER,
@@ -30,20 +31,30 @@ def test_the_survivor_is_the_only_manager():
 
 
 def test_the_others_keep_the_rest_of_what_they_are():
-    now = after(BEFORE, *recovered(BEFORE, "m2", "10.0.0.2:2377", 7))
+    now = after(BEFORE, *recovered(BEFORE, "m2", "10.0.0.2:2377", 7, 1000.0))
     assert now.nodes["m1"].role is Role.WORKER, "what is a manager's is closed to it at once"
     assert now.nodes["m1"].spec.labels == {"disk": "ssd"}
-    assert (now.nodes["w1"], now.services, now.tasks) == (BEFORE.nodes["w1"], BEFORE.services, BEFORE.tasks)
+    assert (now.nodes["w1"].spec, now.nodes["w1"].role) == (BEFORE.nodes["w1"].spec, BEFORE.nodes["w1"].role)
+    assert (now.services, now.tasks) == (BEFORE.services, BEFORE.tasks)
+
+
+def test_everybody_has_as_long_to_come_back_as_after_a_restart():
+    gone = view(Cluster(id="c1"), manager("m2"), node("w1"), node("w2", state="down"))
+    now = after(gone, *recovered(gone, "m2", "x:2377", 7, 1000.0))
+    silent = liveness(now, {"m2": 1029.0}, 2.0, 1000.0, 1029.0)
+    assert (silent.changes, silent.wake_at) == ((), 1000.0 + RESTART_GRACE)
+    assert [change.id for change in liveness(now, {"m2": 1029.0}, 2.0, 1000.0, 1030.0).changes] == ["w1"]
+    assert now.nodes["w2"].status == gone.nodes["w2"].status
 
 
 def test_a_survivor_that_was_about_to_become_a_worker_stays_a_manager():
     demoted = replace(BEFORE.nodes["m2"], spec=NodeSpec(role=Role.WORKER))
     half_way = view(Cluster(id="c1"), manager("m1"), demoted)
-    assert after(half_way, *recovered(half_way, "m2", "x:2377", 7)).nodes["m2"].spec.role is Role.MANAGER
+    assert after(half_way, *recovered(half_way, "m2", "x:2377", 7, 1000.0)).nodes["m2"].spec.role is Role.MANAGER
 
 
 def test_restored_elsewhere_every_manager_of_before_is_none():
-    now = after(BEFORE, *restored(BEFORE, Founder("fresh", "host9", "10.0.0.9:2377"), 7))
+    now = after(BEFORE, *restored(BEFORE, Founder("fresh", "host9", "10.0.0.9:2377"), 7, 1000.0))
     assert managers_of(now) == (ManagerAddress(node_id="fresh", address="10.0.0.9:2377"),)
     assert (now.nodes["fresh"].role, now.nodes["fresh"].description.hostname) == (Role.MANAGER, "host9")
     assert [id_ for id_, node in now.nodes.items() if node.spec.role is Role.MANAGER] == ["fresh"]
