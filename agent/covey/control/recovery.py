@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the beginning of a new epoch writes: who is a manager now, and who is none any more.  Pure.
 
-The nodes of before stay, with their tasks: those that still live come back under their ids, and get as long for it as an
-agent that restarts, since they may have to find the manager or to become workers first; then they are down.  Former managers are workers, whatever their certificates say: what is a manager's is closed to them at
-once, and they can be removed.  One that comes back asks for a certificate that says what it is now.
+The nodes of before stay, with their tasks: those that still live come back under their ids.  They may have to find the
+manager or to become workers first, and get as long for it as an agent that restarts; then they are down.  Former
+managers are workers, whatever their certificates say: what is a manager's is closed to them at once, and they can be
+removed.  One that comes back asks for a certificate that says what it is now.
 """
 
 from __future__ import annotations
