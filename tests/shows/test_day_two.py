@@ -46,10 +46,10 @@ def coming(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Arti
 
 @pytest.fixture(scope="module")
 def cluster(make_cluster: Callable[..., Cluster]) -> Iterator[Cluster]:
-    names = ["fig", "nut", "pea"]
+    names = ["fig", "nut", "pea", "oat"]
     cluster = make_cluster(names, managers=3)
     cluster.docker("service", "create", "--detach", "--name", "web", "--mode", "global", cluster.image())
-    cluster.wait_running("web", 3)
+    cluster.wait_running("web", 4)
     yield cluster
     cluster.lab.remove(names)
 
@@ -60,9 +60,9 @@ def leader(cluster: Cluster) -> str:
 
 
 def whole(cluster: Cluster) -> bool:
-    """Whether everybody is a manager that is reachable."""
-    nodes = cluster.nodes().values()
-    return all(node.get("ManagerStatus", {}).get("Reachability") == "reachable" for node in nodes)
+    """Whether every manager is reachable."""
+    nodes = cluster.nodes()
+    return all(nodes[name]["ManagerStatus"]["Reachability"] == "reachable" for name in cluster.managers)
 
 
 def releases(cluster: Cluster) -> set[str]:
@@ -78,7 +78,7 @@ def started(cluster: Cluster) -> dict[str, int]:
 
 def test_a_manager_that_is_down_stops_an_upgrade_before_anything_changes(cluster: Cluster, coming: Artifact) -> None:
     before = started(cluster)
-    away = next(host for host in cluster.hosts if host.name != leader(cluster))
+    away = next(host for host in cluster.managing if host.name != leader(cluster))
     away.ssh("systemctl stop covey")
     cluster.artifact, current = coming, cluster.artifact
     play = cluster.play("upgrade", check=False)
@@ -92,6 +92,37 @@ def test_a_manager_that_is_down_stops_an_upgrade_before_anything_changes(cluster
     assert [name for name in before if after[name] != before[name]] == [away.name]
 
 
+#: Lets a release start, but not the next one.
+REFUSAL = f"""
+mkdir -p /run/systemd/system/covey.service.d
+printf '[Service]\\nExecStartPre=/bin/sh -c "! readlink /opt/covey/current | grep -q {NEXT}"\\n' \\
+  > /run/systemd/system/covey.service.d/refusal.conf
+systemctl daemon-reload
+"""
+CONSENT = "rm -r /run/systemd/system/covey.service.d; systemctl daemon-reload"
+
+
+def test_a_release_that_does_not_start_is_taken_back_and_nobody_else_gets_it(
+    cluster: Cluster, coming: Artifact
+) -> None:
+    wait_until(lambda: whole(cluster), 40, "all managers to be reachable")
+    containers, before = cluster.everything(), started(cluster)
+    for host in cluster.managing:
+        host.ssh(REFUSAL)
+    cluster.artifact, current = coming, cluster.artifact
+    play = cluster.play("upgrade", check=False)
+    cluster.artifact = current
+    for host in cluster.managing:
+        host.ssh(CONSENT)
+    assert play.code != 0
+    assert f"It was put back to {FORMER}-" in play.output
+    assert ", which runs. The end of its journal:" in play.output
+    assert releases(cluster) == {FORMER}
+    after = started(cluster)
+    assert len([name for name in before if after[name] != before[name]]) == 1
+    assert cluster.everything() == containers
+
+
 def test_managers_follow_each_other_and_who_leads_comes_last(cluster: Cluster, coming: Artifact) -> None:
     wait_until(lambda: whole(cluster), 40, "all managers to be reachable")
     cluster.artifact = coming
@@ -102,5 +133,5 @@ def test_managers_follow_each_other_and_who_leads_comes_last(cluster: Cluster, c
     cluster.play("upgrade")
     assert releases(cluster) == {NEXT}
     order = started(cluster)
-    assert max(order, key=order.__getitem__) == led
+    assert sorted(order, key=order.__getitem__)[-2:] == [led, "oat"], "who leads after the managers, then the workers"
     assert cluster.everything() == containers

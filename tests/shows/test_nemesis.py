@@ -185,7 +185,8 @@ def test_the_disk_of_one_does_not_confirm_what_it_took(cluster: Cluster, ledger:
             writing.get_on(living)
     journal = broken.ssh(f"journalctl -u covey --since=@{since} --output=cat").out
     assert "the disk does not take" in journal
-    assert "Input/output error" in journal
+    assert "Input/output error; see to the disk that holds /var/lib/covey" in journal
+    assert "Traceback" not in journal
 
 
 #: Fills a manager's log so that all of them take a snapshot: after 32 MiB, and the leader after a quarter more.
@@ -240,3 +241,30 @@ def test_a_file_with_a_wrong_byte_is_refused_and_named(cluster: Cluster, ledger:
             if kind == "peers":
                 flip(host, path)
         host.ssh("systemctl start covey")
+
+
+def test_a_dead_manager_is_replaced_by_a_new_host(cluster: Cluster, ledger: Ledger) -> None:
+    """What docs/guide/managers.md says under "One is dead", by the playbooks."""
+    cluster.docker("swarm", "update", "--dispatcher-heartbeat", "2s")
+    dead = others(cluster, leader(cluster))[0]
+    living = [host for host in cluster.hosts if host.name != dead.name]
+    former, before = cluster.nodes()[dead.name]["ID"], {host.name: cluster.containers(host) for host in living}
+    with ledger.writing("replaced") as writing:
+        ledger.names.update(writing.end(dead))
+        dead.plug()
+        wait_until(lambda: cluster.nodes()[dead.name]["Status"]["State"] == "down", 40, f"{dead.name} to be down")
+        meant = ("-e", f"covey_node={dead.name}", "-e", "covey_confirm=yes")
+        play = cluster.play("remove_node", *meant, check=False)
+        assert play.code != 0
+        assert f"Node {dead.name} is down" in " ".join(play.output.split())
+        assert dead.name in cluster.nodes()
+        cluster.play("remove_node", *meant, "-e", "covey_remove_force=true")
+        assert dead.name not in cluster.nodes()
+        dead.wipe()
+        dead.boot()
+        cluster.play("site")
+    node = cluster.nodes()[dead.name]
+    assert node["ID"] != former
+    assert "ManagerStatus" in node
+    cluster.wait_running("web", 4)
+    assert {host.name: cluster.containers(host) for host in living} == before

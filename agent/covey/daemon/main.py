@@ -39,6 +39,7 @@ from covey.executor.docker import DockerExecutor
 from covey.executor.translate import Owner
 from covey.model.errors import BadConfig, BadState, CoveyError
 from covey.security.identity import Identity
+from covey.store.raft.files import SyncFailed
 
 EX_CONFIG = 78
 #: Seconds in which a restart of the agent is over even on a very busy host; what managers are asked to wait.
@@ -151,6 +152,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EX_CONFIG
     except CoveyError as error:
         log.error("%s", error)
+        return 1
+    except SyncFailed as error:
+        # What was written may be there or not; only what a new process reads is known.
+        log.error(
+            "%s; see to the disk that holds %s: until it takes data the agent ends again", error, config.state_dir
+        )
         return 1
     except OSError as error:
         log.error("the agent cannot go on: %s", error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,11 @@ class Writing:
 
     def __init__(self, hosts: Sequence[Host], prefix: str) -> None:
         self.hosts, self._prefix = list(hosts), prefix
+        self._running: dict[str, Future[None]] = {}
+
+    def start(self, pool: Executor) -> None:
+        """Write on every host until told to stop."""
+        self._running = {host.name: pool.submit(self._run, host) for host in self.hosts}
 
     def acknowledged(self, host: Host) -> list[str]:
         """What that host's writer was told is safe, so far."""
@@ -48,19 +53,26 @@ class Writing:
                 f"the writer on {host.name} to get on",
             )
 
-    def run(self, host: Host) -> None:
-        """Write on that host until told to stop."""
+    def _run(self, host: Host) -> None:
         host.ssh(WRITER.replace("PREFIX", f"{self._prefix}-{host.name}"), timeout=300)
 
-    def lose(self, host: Host) -> list[str]:
-        """Follow that host's writer no longer, since the host will be off; what it was told is safe."""
-        self.hosts.remove(host)
+    def end(self, host: Host) -> list[str]:
+        """Have that host's writer end, since the host will be off; what it was told is safe."""
+        self.hosts = [each for each in self.hosts if each.name != host.name]
+        host.ssh("touch /tmp/stop")
+        self._running[host.name].result()
         return self.acknowledged(host)
 
     def stop(self) -> None:
         """Have every writer end after the write that it is at."""
         for host in self.hosts:
             host.ssh("touch /tmp/stop")
+
+    def result(self) -> set[str]:
+        """What all of them were told is safe, once they have stopped."""
+        for host in self.hosts:
+            self._running[host.name].result()
+        return {name for host in self.hosts for name in self.acknowledged(host)}
 
 
 class Ledger:
@@ -72,19 +84,17 @@ class Ledger:
 
     @contextmanager
     def writing(self, prefix: str) -> Iterator[Writing]:
-        """A writer on every manager; each gets on before and after what happens inside, unless it is lost there."""
+        """A writer on every manager; each gets on before and after what happens inside, unless it was ended there."""
         writing = Writing(self.cluster.managing, prefix)
         with ThreadPoolExecutor(len(writing.hosts)) as pool:
-            running = {host.name: pool.submit(writing.run, host) for host in writing.hosts}
+            writing.start(pool)
             try:
                 writing.get_on()
                 yield writing
                 writing.get_on()
             finally:
                 writing.stop()
-        for host in writing.hosts:
-            running[host.name].result()
-            self.names.update(writing.acknowledged(host))
+        self.names |= writing.result()
 
     def settle(self, timeout: float = 60) -> None:
         """Wait until every manager is reachable, has the same state, and in it all that was ever acknowledged."""

@@ -23,7 +23,7 @@ from covey.store.raft.compaction import Policy
 from covey.store.raft.core import Core
 from covey.store.raft.disk import Disk
 from covey.store.raft.driver import Answer, Driver
-from covey.store.raft.files import RealFiles
+from covey.store.raft.files import RealFiles, SyncFailed
 from covey.store.raft.fulldisk import out_of_room, room_permitting
 from covey.store.raft.machine import Machine
 from covey.store.raft.membership import Change, check_change, ids_of, node_of
@@ -146,7 +146,8 @@ class Engine:
         """End the thread because of ``error``."""
         if self.failure is None:
             self.failure = error
-            _log.critical("the store stops, this manager takes no further part: %s", error, exc_info=error)
+            where = None if isinstance(error, SyncFailed) else error  # a disk's refusal needs no traceback
+            _log.critical("the store stops, this manager takes no further part: %s", error, exc_info=where)
         self._stopping = True
 
     def stop(self) -> None:
