@@ -43,8 +43,9 @@ from covey.store.base import Store
 
 #: How long a worker may take from the connection to its Hello.
 HELLO_TIMEOUT = 5.0
-#: Registrations of one node, so that two hosts with one identity cannot keep the managers busy.
-REGISTRATIONS, REGISTRATION_WINDOW = 3, 8.0
+#: Registrations of one node, so that two hosts with one identity cannot keep the managers busy.  Each change of its role
+#: or certificate and each restart of its agent needs one; a recovery, a promotion and a lock in a row need five.
+REGISTRATIONS, REGISTRATION_WINDOW = 8, 8.0
 #: A burst of changes is told once.
 DEBOUNCE = 0.02
 #: How long a worker may take to accept its farewell.
@@ -129,6 +130,7 @@ class Dispatcher:
                 f"{hello.oldest} to {hello.protocol}, this manager {OLDEST_PROTOCOL} to {PROTOCOL}: upgrade the older",
                 final=hello.protocol < OLDEST_PROTOCOL,
             )
+        self._heard[node_id] = self._clock.now()  # one that has to wait lives
         seconds = self._registrations.take(node_id, self._clock.now())
         if seconds:
             raise _refusal(
@@ -143,7 +145,6 @@ class Dispatcher:
         self._sessions[session.node_id] = session
         if older is not None:
             older.finish(Ended(f"replaced by session {session.id}"))
-        self._heard[session.node_id] = self._clock.now()
         try:
             await self._register(session.node_id, hello.description, session.channel.address)
             await session.channel.send(session.welcome(common_protocol(hello.protocol, hello.oldest) or PROTOCOL))

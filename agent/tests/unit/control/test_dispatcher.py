@@ -11,7 +11,7 @@ import builders
 import msgspec
 import pytest
 
-from covey.control.dispatcher import Dispatcher
+from covey.control.dispatcher import REGISTRATION_WINDOW, REGISTRATIONS, Dispatcher
 from covey.model.changes import Batch, Change, Create, Delete, ObserveNode, Update
 from covey.model.errors import Unavailable
 from covey.model.objects import Cluster, NodeDescription, NodeState, NodeStatus, Task, TaskStatus
@@ -329,14 +329,16 @@ async def test_a_newer_session_of_a_node_replaces_the_older(world):
     await second.hears(HeartbeatAck)
 
 
-async def test_registering_too_often_is_refused_for_a_while(world):
-    for _ in range(3):
+async def test_registering_too_often_is_refused_for_a_while_but_a_sign_of_life(world, clock):
+    for _ in range(REGISTRATIONS):
         await world.session()
-    fourth = world.connect()
-    fourth.says(Hello(description=HOST))
-    refused = await fourth.hears(Refused)
+    await asyncio.sleep(REGISTRATION_WINDOW / 2)
+    one_more = world.connect()
+    one_more.says(Hello(description=HOST))
+    refused = await one_more.hears(Refused)
     assert not refused.final
     assert "two hosts" in refused.reason
+    assert world.dispatcher.heard()["n1"] == pytest.approx(clock.now(), abs=0.1)
     await world.session("n2")
     await asyncio.sleep(8.1)
     await world.session()
