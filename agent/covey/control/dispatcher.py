@@ -43,8 +43,8 @@ from covey.store.base import Store
 
 #: How long a worker may take from the connection to its Hello.
 HELLO_TIMEOUT = 5.0
-#: Registrations of one node, so that two hosts with one identity cannot keep the managers busy.  Each change of its role
-#: or certificate and each restart of its agent needs one; a recovery, a promotion and a lock in a row need five.
+#: Registrations of one node, so that two hosts with one identity cannot keep the managers busy.  Each change of its
+#: role or certificate and each restart of its agent needs one; a recovery, a promotion and a lock in a row need five.
 REGISTRATIONS, REGISTRATION_WINDOW = 8, 8.0
 #: A burst of changes is told once.
 DEBOUNCE = 0.02
