@@ -115,8 +115,8 @@ def test_a_release_that_does_not_start_is_taken_back_and_nobody_else_gets_it(
     for host in cluster.managing:
         host.ssh(CONSENT)
     assert play.code != 0
-    assert f"It was put back to {FORMER}-" in play.output
-    assert ", which runs. The end of its journal:" in play.output
+    assert f"It was put back to {FORMER}+" in play.output
+    assert ", which runs. The end of its journal:\\n" in play.output
     assert releases(cluster) == {FORMER}
     after = started(cluster)
     assert len([name for name in before if after[name] != before[name]]) == 1

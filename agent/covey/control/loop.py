@@ -48,12 +48,14 @@ class ControlLoop:
 
         Begins with an empty batch of this term: from then on nothing that an earlier leader decided is accepted.
         """
-        since = self._clock.now()
+        since, period = self._clock.now(), heartbeat_period(self._store.view())
         waiter = self._store.changed()
         refused = 0
         await self._propose(term, ())
         await waiter.wait()
         while self._leads(term):
+            if (wanted := heartbeat_period(self._store.view())) != period:
+                since, period = self._clock.now(), wanted
             plan = self._plan(since)
             if plan.changes and not await self._propose(term, plan.changes):
                 refused += 1

@@ -28,8 +28,11 @@ AFTER_ELECTION = 6
 RESTART_GRACE = 30.0
 
 
-def liveness(view: View, heard: Mapping[str, float], period: float, leader_since: float, now: float) -> Plan:
-    """``heard``: when each node's last sign of life came; ``period`` in seconds, as told to the nodes."""
+def liveness(view: View, heard: Mapping[str, float], period: float, since: float, now: float) -> Plan:
+    """``heard``: when each node's last sign of life came; ``period`` in seconds, as told to the nodes.
+
+    ``since``: when this manager began to lead, or to ask for this period.  What came before was at another pace.
+    """
     changes: list[Change] = []
     wake_at: float | None = None
     for node in view.nodes.values():
@@ -37,10 +40,10 @@ def liveness(view: View, heard: Mapping[str, float], period: float, leader_since
             continue
         last = heard.get(node.id)
         if last is None:
-            last = max(leader_since, node.created_at)
-            deadline = max(leader_since + AFTER_ELECTION * period, node.created_at + MISSED * period)
+            last = max(since, node.created_at)
+            deadline = max(since + AFTER_ELECTION * period, node.created_at + MISSED * period)
         else:
-            deadline = last + MISSED * period
+            deadline = max(last, since) + MISSED * period
         deadline = max(deadline, min(node.status.back_by, last + RESTART_GRACE))
         if deadline > now:
             wake_at = earliest(wake_at, deadline)

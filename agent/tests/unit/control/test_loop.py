@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 
 import builders
 import pytest
+from builders import replace
 
 from covey.control import loop as control_loop
 from covey.control.loop import ControlLoop
 from covey.model.changes import Batch, Change, Create, Update
 from covey.model.errors import OutOfSequence, Unavailable
-from covey.model.objects import NodeState, Service
-from covey.model.spec import ServiceSpec
+from covey.model.objects import Cluster, NodeState, Service
+from covey.model.spec import ClusterSpec, Dispatcher, ServiceSpec
 from covey.plan.base import Plan
 from covey.store.memory import MemoryStore
 
@@ -224,6 +225,18 @@ async def test_a_node_not_heard_of_is_down_after_three_periods(lead, store, cloc
         leader.heard = {**leader.heard, "n1": clock.now()}
     states = {node.id: node.status.state for node in store.view().nodes.values()}
     assert states == {"n1": NodeState.READY, "n2": NodeState.DOWN}
+
+
+async def test_a_faster_pace_is_not_asked_of_what_was_heard_at_the_slower_one(lead, store, clock):
+    paced = [ClusterSpec(dispatcher=Dispatcher(heartbeat_period=seconds * 10**9)) for seconds in (20, 2)]
+    await write(store, Create(Cluster(id="c1", spec=paced[0])), Create(builders.node("n1")))
+    lead(store, Planner(), {"n1": clock.now()})
+    await asyncio.sleep(15)
+    await write(store, Update(replace(store.view().cluster, spec=paced[1])))
+    await asyncio.sleep(5.9)
+    assert store.view().nodes["n1"].status.state is NodeState.READY
+    await asyncio.sleep(0.2)
+    assert store.view().nodes["n1"].status.state is NodeState.DOWN
 
 
 async def test_a_new_leader_gives_a_node_it_did_not_hear_twice_the_time(lead, store, clock):

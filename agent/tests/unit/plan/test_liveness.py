@@ -12,8 +12,8 @@ from covey.plan.liveness import liveness
 PERIOD = 2.0
 
 
-def plan(*nodes, heard=None, leader_since=0.0, now=100.0):
-    found = liveness(view(*nodes), heard or {}, PERIOD, leader_since, now)
+def plan(*nodes, heard=None, since=0.0, now=100.0):
+    found = liveness(view(*nodes), heard or {}, PERIOD, since, now)
     return {change.id: change.status for change in found.changes}, found.wake_at
 
 
@@ -27,13 +27,17 @@ def test_three_missed_heartbeats_are_down():
 
 
 def test_a_new_leader_gives_who_did_not_call_yet_twice_the_time():
-    assert plan(node("n1"), leader_since=99.0) == ({}, 111.0)
-    assert list(plan(node("n1"), leader_since=88.0)[0]) == ["n1"]
+    assert plan(node("n1"), since=99.0) == ({}, 111.0)
+    assert list(plan(node("n1"), since=88.0)[0]) == ["n1"]
 
 
 def test_who_called_a_new_leader_has_the_usual_time():
-    assert plan(node("n1"), heard={"n1": 99.5}, leader_since=99.0) == ({}, 105.5)
-    assert list(plan(node("n1"), heard={"n1": 10.0}, leader_since=94.0)[0]) == ["n1"]
+    assert plan(node("n1"), heard={"n1": 99.5}, since=99.0) == ({}, 105.5)
+    assert list(plan(node("n1"), heard={"n1": 10.0}, since=94.0)[0]) == ["n1"]
+
+
+def test_what_was_heard_at_another_pace_does_not_count():
+    assert plan(node("n1"), heard={"n1": 80.0}, since=99.0) == ({}, 105.0)
 
 
 def test_so_does_a_node_that_was_just_let_in():
@@ -56,7 +60,7 @@ def test_an_agent_that_said_it_restarts_is_waited_for():
 
 
 def test_a_new_leader_knows_it_and_waits_as_long():
-    assert plan(node("n1", back_by=120.0), leader_since=99.0, now=115.0) == ({}, 120.0)
+    assert plan(node("n1", back_by=120.0), since=99.0, now=115.0) == ({}, 120.0)
 
 
 def test_a_restart_that_was_over_long_ago_changes_nothing():
@@ -66,5 +70,5 @@ def test_a_restart_that_was_over_long_ago_changes_nothing():
 @pytest.mark.parametrize("back_by", [1e9, float("inf")])
 def test_nobody_is_waited_for_without_end_whatever_a_clock_said(back_by):
     assert plan(node("n1", back_by=back_by), heard={"n1": 90.0}) == ({}, 120.0)
-    assert plan(node("n1", back_by=back_by), leader_since=95.0) == ({}, 125.0)
+    assert plan(node("n1", back_by=back_by), since=95.0) == ({}, 125.0)
     assert list(plan(node("n1", back_by=back_by), heard={"n1": 70.0})[0]) == ["n1"]
