@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The next release comes in without a container noticing, and not while a manager is away."""
+"""The next release comes in, and goes, without a container noticing, and not while a manager is away."""
 
 from __future__ import annotations
 
@@ -134,4 +134,13 @@ def test_managers_follow_each_other_and_who_leads_comes_last(cluster: Cluster, c
     assert releases(cluster) == {NEXT}
     order = started(cluster)
     assert sorted(order, key=order.__getitem__)[-2:] == [led, "oat"], "who leads after the managers, then the workers"
+    assert cluster.everything() == containers
+
+
+def test_the_way_back_is_the_same(cluster: Cluster, artifact: Artifact) -> None:
+    wait_until(lambda: whole(cluster), 40, "all managers to be reachable")
+    containers = cluster.everything()
+    cluster.artifact = artifact
+    cluster.play("upgrade")
+    assert releases(cluster) == {FORMER}
     assert cluster.everything() == containers
