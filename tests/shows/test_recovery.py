@@ -266,9 +266,9 @@ def test_a_locked_manager_is_unlocked_and_never_made_to_leave(cluster: Cluster) 
     assert ([cluster.containers(host) for host in others], ids(cluster)) == (before, nodes)
 
 
-def served(cluster: Cluster, host: Host) -> set[str]:
-    """The services that have a running container there."""
-    return {name.split(".")[0] for name in cluster.containers(host, everything=False)}
+def served(cluster: Cluster, host: Host, everything: bool = False) -> set[str]:
+    """The services that have a running container there, or any at all."""
+    return {name.split(".")[0] for name in cluster.containers(host, everything)}
 
 
 def test_no_manager_is_left_and_a_backup_is_restored(cluster: Cluster, controller: Controller) -> None:
@@ -309,5 +309,8 @@ def test_no_manager_is_left_and_a_backup_is_restored(cluster: Cluster, controlle
     assert services(cluster) == {"web", "late"}
     for host in cluster.hosts:
         wait_until(lambda host=host: served(cluster, host) == {"web", "late"}, 60, f"both on {host.name}, no more")
+        assert served(cluster, host, everything=True) == {"web", "late"}, (
+            "nothing is left of what the backup does not know"
+        )
     assert cluster.containers(worker)[web] == there[web], "what the backup knows of and is still there is kept"
     cluster.wait_running("web", 3)

@@ -36,12 +36,12 @@ def test_who_called_a_new_leader_has_the_usual_time():
     assert list(plan(node("n1"), heard={"n1": 10.0}, since=94.0)[0]) == ["n1"]
 
 
-def test_what_was_heard_at_another_pace_does_not_count():
-    assert plan(node("n1"), heard={"n1": 80.0}, since=99.0) == ({}, 105.0)
-
-
 def test_so_does_a_node_that_was_just_let_in():
     assert plan(node("n1", state="unknown", created_at=98.0)) == ({}, 104.0)
+
+
+def test_what_was_heard_at_another_pace_does_not_count():
+    assert plan(node("n1"), heard={"n1": 80.0}, since=99.0) == ({}, 105.0)
 
 
 @pytest.mark.parametrize("state", ["unknown", "disconnected", "ready"])
