@@ -59,10 +59,11 @@ class RaftJoinCall(Wire, kw_only=True):
 
 
 class RaftMembers(Wire, kw_only=True):
-    """The voters by Raft id, and their addresses; ``epoch`` is that of the cluster."""
+    """The voters by Raft id, and their addresses; ``epoch`` is that of the cluster; whether the caller ``votes``."""
 
     members: dict[str, str]
     epoch: int = 0
+    votes: bool = True
 
 
 class Failure(msgspec.Struct, frozen=True):

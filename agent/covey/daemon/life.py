@@ -265,7 +265,7 @@ class Life:
                 raise errors.NotInCluster(f"{self._hostname} is not part of a cluster, so it has no certificate")
             key = keys.new_key()
             who = _identity(await member.certify(keys.make_csr(key)), key)
-            if who.role is not member.who.role or member.superseded:
+            if who.role is not member.who.role or member.superseded or member.dismissed:
                 await self._change_role(member, who)
                 return
             self._places.save_identity(who)
@@ -288,8 +288,11 @@ class Life:
     async def _change_role(self, member: Member, who: Identity) -> None:
         log.info("this node is a %s now", who.role)
         await member.stop()
+        anew = who.role is Role.WORKER or bool(member.superseded) or member.dismissed
+        if anew:
+            self._places.forget_lock()
         self._places.save_identity(who)
-        if who.role is Role.WORKER or member.superseded:
+        if anew:
             recovering.put_away(self._places, self._clock, keep=bool(member.superseded))
         try:
             await self._become(who, self._settings)
@@ -348,11 +351,16 @@ class Life:
 
     def _at_home(self, settings: Settings) -> Settings:
         """The settings with the address that the configuration names, once the one of old is no longer this host's."""
-        wanted = self._config.advertise_addr
-        if not wanted or addresses.is_here(settings.advertise):
+        if addresses.is_here(settings.advertise):
             return settings
-        moved = msgspec.structs.replace(settings, advertise=addresses.advertise_address(wanted))
+        wanted = self._config.advertise_addr
+        moved = msgspec.structs.replace(settings, advertise=addresses.advertise_address(wanted)) if wanted else settings
         if moved == settings:
+            log.warning(
+                "this host does not have the address %s, by which the others know it: if it has another one for good, "
+                "set advertise_addr in coveyd.toml to that and start the agent again",
+                settings.advertise,
+            )
             return settings
         log.info("this node's address is %s now, no longer %s", moved.advertise, settings.advertise)
         self._places.save_settings(moved)

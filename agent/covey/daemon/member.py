@@ -83,7 +83,7 @@ class Member:
         self._vote: Vote | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._manager_tasks: list[asyncio.Task[Any]] = []
-        self.superseded = ""
+        self.superseded, self.dismissed = "", False
 
     def _make_worker(self) -> Worker:
         seeds = [ManagerAddress(node_id=m.node_id, address=m.addr) for m in self._places.first_managers()]
@@ -158,7 +158,8 @@ class Member:
 
     async def certify(self, csr: bytes) -> Admission:
         """A new certificate for this node."""
-        return await certify(self._manager, self._client, self.managers(), self.who.node_id, csr)
+        known = sorted(self.managers(), key=lambda each: each.node_id == self.who.node_id)
+        return await certify(self._manager, self._client, known, self.who.node_id, csr)
 
     def renewed(self, who: Identity) -> None:
         """Show the new certificate to each new connection, and make those that last anew before they are let go."""
@@ -211,10 +212,16 @@ class Member:
         mine = addresses.raft_address(self._settings.advertise, raft)
         seat = Seat(self.who.node_id, self._own_address, mine)
         self._vote = Vote(store, self._manager.membership, self._client, seat, self._others)
-        self._run_while_managing("vote", self._vote.get(), endless=False)
+        self._run_while_managing("vote", self._follow_vote(self._vote), endless=False)
         self._run_while_managing("leader hints", self._hint(store))
         lock = DiskLock(store, self._places, lambda: self.who, self._renewals.want)
         self._run_while_managing("disk lock", lock.follow())
+
+    async def _follow_vote(self, vote: Vote) -> None:
+        await vote.lost()
+        log.warning("the others have taken this manager's vote away; a new certificate says what this node is now")
+        self.dismissed = True
+        self._renewals.want()
 
     def _others(self) -> list[str]:
         return [each.addr for each in self.managers() if each.node_id != self.who.node_id]

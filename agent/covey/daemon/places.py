@@ -138,10 +138,12 @@ class Places:
         return loaded
 
     def save_identity(self, who: identity.Identity) -> None:
-        """Make this who the node is; a manager's key is sealed while the disk is locked, a worker's never."""
-        if who.role is Role.WORKER:
-            self.lock.unlock_key = self.lock.guard = None
+        """Make this who the node is; its key is sealed while the disk is locked."""
         identity.save(self.cluster / "identity", who, self.lock.guard)
+
+    def forget_lock(self) -> None:
+        """Seal nothing any more: what would open it goes with the Raft directory."""
+        self.lock.unlock_key = self.lock.guard = None
 
     def form(self, who: identity.Identity, settings: Settings, managers: tuple[ManagerInfo, ...] = ()) -> None:
         """Begin a cluster directory; ``adopt`` makes it count.  ``managers``: whom to turn to at first."""
@@ -171,7 +173,7 @@ class Places:
         """Forget the cluster, assignments included."""
         for directory in (self.cluster, self.worker, self.joining):
             self._drop(directory)
-        self.lock.unlock_key = self.lock.guard = None
+        self.forget_lock()
 
     def resettle(self, settings: Settings, managers: tuple[ManagerInfo, ...]) -> None:
         """From the next start on this node listens so, and turns to these managers at first."""

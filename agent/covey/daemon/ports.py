@@ -22,6 +22,10 @@ class Member(Protocol):
         """Why this manager has no part in its cluster any more; empty if it has."""
 
     @property
+    def dismissed(self) -> bool:
+        """Whether this manager's vote was taken away, so that its state is of no account any more."""
+
+    @property
     def refusal(self) -> str:
         """Why the managers will have nothing to do with this node; empty if they do."""
 

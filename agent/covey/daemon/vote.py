@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""This manager's vote: asks the others for it, tells them where it answers, and gives it up when the node leaves."""
+"""This manager's vote: asks the others for it, notices if they took it away, and gives it up when the node leaves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from covey.client.managers import try_each
+from covey.client.wire import RaftMembers
+from covey.control.roster import epoch_of
 from covey.model.errors import CoveyError, NotLeader
 from covey.state.view import View
 from covey.store.base import Leadership
@@ -19,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two tries to get the vote.
 RETRY = 1.0
+#: Seconds between two looks at whether somebody leads.
+LOOK = 3.0
 #: Seconds that the others are given to let a manager go that leaves without being demoted first.
 FAREWELL = 10.0
 
@@ -40,6 +44,7 @@ class VotingStore(Protocol):
     def view(self) -> View: ...
     def leadership(self) -> Leadership: ...
     def members(self) -> Mapping[str, str]: ...
+    def supersede(self, by: int) -> None: ...
 
 
 class Group(Protocol):
@@ -52,6 +57,7 @@ class Group(Protocol):
 class Others(Protocol):
     """Calls to another manager; see ``covey.client.managers.Managers``."""
 
+    async def raft_members(self, address: str) -> RaftMembers: ...
     async def raft_join(self, address: str, own_address: str, raft_address: str) -> Mapping[str, str]: ...
     async def raft_leave(self, address: str) -> None: ...
 
@@ -70,6 +76,29 @@ class Vote:
             if not self._store.votes or self._said() is not None:
                 await self._ask()
             await asyncio.sleep(RETRY)
+
+    async def lost(self) -> None:
+        """Return once the others have taken this manager's vote away; one that was away then is not told.
+
+        Whoever leads is asked, while this manager knows of no leader: one whose vote is gone never will.
+        """
+        await self.get()
+        while await self._counts():  # noqa: ASYNC110 - what the others know is no event here
+            await asyncio.sleep(LOOK)
+
+    async def _counts(self) -> bool:
+        """Whether the others count on this manager's vote, as far as anybody says."""
+        if self._store.leadership().leader is not None:
+            return True
+        try:
+            told = await try_each(self._known(), self._others.raft_members)
+        except CoveyError as error:
+            log.debug("nobody says whether this manager votes: %s", error)
+            return True
+        if told.epoch > epoch_of(self._store.view()):
+            self._store.supersede(told.epoch)
+            return True
+        return told.votes
 
     async def give_up(self) -> None:
         """Have the others do without this manager, as far as they can: it leaves whether they do or not."""

@@ -59,11 +59,20 @@ class Membership:
         unwanted = [m for m in self._store.members() if not _wanted(view.nodes.get(m))]
         return sorted(unwanted, key=lambda member: (member == me, member))
 
+    def _forgotten(self) -> list[str]:
+        """Nodes whose vote is gone, but not yet from the state: a leader was stopped in between."""
+        members = self._store.members()
+        return [
+            node.id for node in self._store.view().nodes.values() if node.manager_address and node.id not in members
+        ]
+
     async def reconcile(self) -> None:
         """Until cancelled: remove surplus members whenever there are any."""
         waiter = self._store.changed()
         while True:
             await waiter.wait()
+            for node_id in self._forgotten():
+                await self._write(node_id, "")
             for member in self.surplus():
                 try:
                     await self.leave(member)

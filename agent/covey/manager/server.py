@@ -43,8 +43,8 @@ from covey.store.base import Store
 KIB = 1 << 10
 #: For a caller to hand over its body, and to shake hands.
 BODY_TIMEOUT, HANDSHAKE_TIMEOUT = 10.0, 5.0
-#: How long a call waits for somebody to lead.
-ELECTION_PATIENCE = 5.0
+#: How long a call waits for somebody to lead, and for a majority to agree that it is this manager.
+ELECTION_PATIENCE = BARRIER_TIMEOUT = 5.0
 #: Calls of one address on the paths open to strangers.
 STRANGERS, STRANGERS_WINDOW = 60, 10.0
 STOP_TIMEOUT = 0.4
@@ -311,10 +311,13 @@ class ClusterServer:
             log.warning("node %s: session ended with its certificate, which was not renewed", caller.peer.node_id)
         return channel.response
 
-    async def raft_members(self, _request: web.Request, _caller: Caller, _body: bytes) -> web.StreamResponse:
-        """Who votes, for a manager that is about to ask for its vote."""
+    async def raft_members(self, _request: web.Request, caller: Caller, _body: bytes) -> web.StreamResponse:
+        """Who votes, for a manager that is about to ask for its vote, or does not know whether it has one still."""
         store = self._of.store
-        return _json(wire.RaftMembers(members=dict(store.voters()), epoch=epoch_of(store.view())))
+        view = await store.barrier(BARRIER_TIMEOUT)
+        node = view.nodes.get(caller.node_id)
+        votes = node is not None and bool(node.manager_address)
+        return _json(wire.RaftMembers(members=dict(store.voters()), epoch=epoch_of(view), votes=votes))
 
     async def raft_join(self, _request: web.Request, caller: Caller, body: bytes) -> web.StreamResponse:
         """Give the caller its vote."""

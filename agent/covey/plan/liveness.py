@@ -4,9 +4,10 @@
 The one planner that needs more than the view: when each node was last heard, which only the leader of the moment knows.
 So a new leader gives every node it has not heard yet twice the time: a worker notices the loss of its manager only
 after three periods of its own, and must not be taken for lost while it looks for the next.  An agent that restarts on
-purpose says so first (``NodeStatus.back_by``), and a cluster that is recovered or restored says it of everybody;
-whatever the clock of the manager that wrote it down, nobody is waited for longer than ``RESTART_GRACE``.  A node is
-ready again when its session begins; that is the dispatcher's to say.
+purpose says so first (``NodeStatus.back_by``), and a cluster that is recovered or restored says it of everybody, of
+whom it knows nothing then.  Whatever the clock of the manager that wrote it down, nobody is waited for longer than
+``RESTART_GRACE``, in the second case ``RETURN_GRACE``.  A node is ready again when its session begins; that is the
+dispatcher's to say.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ MISSED = 3
 AFTER_ELECTION = 6
 #: Seconds for which a node that is expected back may be silent.
 RESTART_GRACE = 30.0
+#: The same where a person may have to tell it first where its manager is now.
+RETURN_GRACE = 300.0
 
 
 def liveness(view: View, heard: Mapping[str, float], period: float, since: float, now: float) -> Plan:
@@ -44,7 +47,8 @@ def liveness(view: View, heard: Mapping[str, float], period: float, since: float
             deadline = max(since + AFTER_ELECTION * period, node.created_at + MISSED * period)
         else:
             deadline = max(last, since) + MISSED * period
-        deadline = max(deadline, min(node.status.back_by, last + RESTART_GRACE))
+        grace = RETURN_GRACE if node.status.state is NodeState.UNKNOWN else RESTART_GRACE
+        deadline = max(deadline, min(node.status.back_by, last + grace))
         if deadline > now:
             wake_at = earliest(wake_at, deadline)
             continue

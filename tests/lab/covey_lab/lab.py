@@ -100,6 +100,14 @@ class Lab:
                 del present.hosts[name]
         self._apply_network()
 
+    def move(self, name: str) -> Host:
+        """Pull the host's plug and give it an address it did not have; the disk stays. It is off, and a new object."""
+        self.host(name).plug()
+        with self._changing() as present:
+            present.hosts[name].number = _free_number(present)
+        self._apply_network()
+        return self.host(name)
+
     # -- links ---------------------------------------------------------------------------------------------------
 
     def cut(self, source: str, target: str = ANYONE, *, one_way: bool = False) -> None:
@@ -204,8 +212,7 @@ class Lab:
             if not (self.directory / "hosts" / name / "upper").exists():
                 known.base = str(self.base(known.flavour))
             return
-        taken = {host.number for host in present.hosts.values()}
-        number = next(number for number in range(1, network_size()) if number not in taken)
+        number = _free_number(present)
         chosen = flavour or "docker"
         present.hosts[name] = HostRecord(number, chosen, str(self.base(chosen)), small)
 
@@ -237,6 +244,11 @@ class Lab:
         if self._forwarding_marker.exists() and not any(lab.nat for lab in labs if lab):
             network.set_forwarding(False)
             self._forwarding_marker.unlink()
+
+
+def _free_number(present: Record) -> int:
+    taken = {host.number for host in present.hosts.values()}
+    return next(number for number in range(1, network_size()) if number not in taken)
 
 
 def network_size() -> int:

@@ -38,13 +38,26 @@ def test_the_others_keep_the_rest_of_what_they_are():
     assert (now.services, now.tasks) == (BEFORE.services, BEFORE.tasks)
 
 
-def test_everybody_has_as_long_to_come_back_as_after_a_restart():
+def test_nobody_is_known_to_live_and_everybody_has_as_long_to_come_back_as_after_a_restart():
     gone = view(Cluster(id="c1"), manager("m2"), node("w1"), node("w2", state="down"))
-    now = after(gone, *recovered(gone, "m2", "x:2377", 7, 1000.0))
+    now = after(gone, *recovered(gone, "m2", "m2:2377", 7, 1000.0))
+    assert {id_: node.status.state.value for id_, node in now.nodes.items()} == {
+        "m2": "unknown", "w1": "unknown", "w2": "down",
+    }  # fmt: skip
     silent = liveness(now, {"m2": 1029.0}, 2.0, 1000.0, 1029.0)
     assert (silent.changes, silent.wake_at) == ((), 1000.0 + RESTART_GRACE)
     assert [change.id for change in liveness(now, {"m2": 1029.0}, 2.0, 1000.0, 1030.0).changes] == ["w1"]
     assert now.nodes["w2"].status == gone.nodes["w2"].status
+
+
+def test_where_the_manager_has_moved_there_is_time_to_tell_everybody():
+    founder = Founder("fresh", "host9", "10.0.0.9:2377")
+    for changes in (recovered(BEFORE, "m2", "x:2377", 7, 1000.0), restored(BEFORE, founder, 7, 1000.0)):
+        now = after(BEFORE, *changes)
+        heard = {id_: 1299.0 for id_ in ("m1", "m2", "fresh")}
+        assert liveness(now, heard, 2.0, 1000.0, 1299.0).changes == ()
+        heard = dict.fromkeys(heard, 1300.0)
+        assert [change.id for change in liveness(now, heard, 2.0, 1000.0, 1300.0).changes] == ["w1"]
 
 
 def test_a_survivor_that_was_about_to_become_a_worker_stays_a_manager():

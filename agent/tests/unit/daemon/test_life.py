@@ -44,7 +44,7 @@ class StillMember:
 
     def __init__(self, who, settings, managers) -> None:
         self.who, self.settings, self.log = who, settings, []
-        self.settled, self.refusal, self.trouble, self.superseded = True, "", "", ""
+        self.settled, self.refusal, self.trouble, self.superseded, self.dismissed = True, "", "", "", False
         self.cluster, self.manager = managers, None
 
     def managing(self):
@@ -530,6 +530,21 @@ async def test_a_superseded_manager_says_so_and_begins_anew_with_its_state_put_a
     assert not world.places.raft.exists()
     (kept,) = world.places.kept.iterdir()
     assert extract(kept, node_id).view.nodes[node_id].spec.role is Role.MANAGER
+
+
+@pytest.mark.parametrize("role", [Role.WORKER, Role.MANAGER])
+async def test_a_manager_that_lost_its_vote_begins_anew_as_what_it_is_now(world, life, role):
+    """It may have been promoted again before it heard that it was demoted."""
+    world.managers.role = role
+    await founded(world, life)
+    world.places.lock.guard = Secret(b"of the Raft directory that goes")
+    world.members[-1].dismissed = True
+    await life.renew()
+    assert life.status().role is role
+    assert not world.places.raft.exists()
+    assert not world.places.kept.exists()
+    assert world.places.load() is not None, "nothing is sealed with what is gone"
+    assert [member.log for member in world.members] == [["stop"], ["start"]]
 
 
 async def test_a_later_epoch_that_only_the_disk_knows_of_counts_too(world, life):

@@ -7,7 +7,8 @@ import asyncio
 
 import pytest
 
-from covey.daemon.vote import FAREWELL, Seat, Vote
+from covey.client.wire import RaftMembers
+from covey.daemon.vote import FAREWELL, LOOK, Seat, Vote
 from covey.manager.membership import Membership
 from covey.model.changes import Batch, Create
 from covey.model.errors import Forbidden, NotLeader, Unavailable
@@ -31,9 +32,14 @@ class Clock:
 class Store(MemoryStore):
     """A store that knows whether it votes, of which the test says whether it leads."""
 
+    superseded = 0
+
     @property
     def votes(self) -> bool:
         return "me" in self.members()
+
+    def supersede(self, by: int) -> None:
+        self.superseded = by
 
 
 class Others:
@@ -41,6 +47,7 @@ class Others:
 
     def __init__(self, store: Store) -> None:
         self.store, self.asked, self.silent = store, [], set()
+        self.told = RaftMembers(members={})
 
     async def _lead(self, address: str) -> Membership:
         self.asked.append(address)
@@ -51,6 +58,12 @@ class Others:
             raise NotLeader("me")
         self.store.elect()
         return Membership(self.store, Clock())
+
+    async def raft_members(self, address: str) -> RaftMembers:
+        self.asked.append(address)
+        if address in self.silent:
+            raise Unavailable(f"{address} does not answer")
+        return self.told
 
     async def raft_join(self, address: str, own_address: str, raft_address: str):
         try:
@@ -124,6 +137,42 @@ async def test_one_that_was_demoted_meanwhile_is_refused_and_goes_on_asking():
     with pytest.raises(Forbidden):
         await Membership(store, Clock()).join("me", "a:1", "b:1")
     getting.cancel()
+
+
+async def lone(others_say: RaftMembers) -> tuple[Store, Others, asyncio.Task[None]]:
+    """A manager that had its vote and hears of no leader any more."""
+    store = await world(address=SEAT.address, node_id="me")
+    others = Others(store)
+    others.told = others_say
+    return store, others, asyncio.create_task(vote(store, others).lost())
+
+
+async def test_one_that_hears_of_no_leader_learns_that_its_vote_was_taken_away():
+    store, others, losing = await lone(RaftMembers(members={}, votes=False))
+    await asyncio.sleep(5 * LOOK)
+    assert (others.asked, losing.done()) == ([], False), "it leads"
+    others.silent = set(OTHERS)
+    store.depose(None)
+    await asyncio.sleep(5 * LOOK)
+    assert (set(others.asked), losing.done()) == (set(OTHERS), False), "nobody says anything"
+    others.silent = {OTHERS[0]}
+    await asyncio.wait_for(losing, 2 * LOOK)
+
+
+async def test_one_that_is_only_cut_off_keeps_its_vote():
+    store, others, losing = await lone(RaftMembers(members={}))
+    store.depose(None)
+    await asyncio.sleep(5 * LOOK)
+    assert (set(others.asked), losing.done(), store.superseded) == ({OTHERS[0]}, False, 0)
+    losing.cancel()
+
+
+async def test_one_whose_cluster_was_recovered_is_superseded_and_has_not_lost_its_vote():
+    store, _, losing = await lone(RaftMembers(members={}, epoch=7, votes=False))
+    store.depose(None)
+    await asyncio.sleep(2 * LOOK)
+    assert (losing.done(), store.superseded) == (False, 7)
+    losing.cancel()
 
 
 async def test_a_manager_that_leaves_gives_its_vote_up():

@@ -67,6 +67,18 @@ async def test_leaving_takes_vote_and_address(store):
     assert store.view().nodes["second"].manager_address == ""
 
 
+async def test_an_address_that_a_stopped_leader_left_beside_a_vote_that_is_gone_goes(store):
+    membership = Membership(store, FixedClock())
+    await membership.join("second", "10.0.0.2:2378", "10.0.0.2:2377")
+    await store.remove_member("second", 1)
+    reconciling = asyncio.create_task(membership.reconcile())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert store.view().nodes["second"].manager_address == ""
+    reconciling.cancel()
+    await asyncio.wait({reconciling})
+
+
 async def test_surplus_members_go_the_leader_last(store):
     await store.add_member("third", "10.0.0.3:2378", 1)
     await store.add_member("gone", "10.0.0.4:2378", 1)

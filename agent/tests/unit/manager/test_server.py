@@ -187,14 +187,20 @@ async def test_a_manager_gets_and_gives_up_its_vote_at_any_manager(net):
 
 async def test_a_manager_learns_who_votes_and_nobody_else_does(net):
     for address in addresses(net):
-        assert await net.as_node(FOLLOWER).raft_members(address) == wire.RaftMembers(
-            members=dict(net.leader.store.members())
-        )
+        told = await net.as_node(FOLLOWER).raft_members(address)
+        assert told == wire.RaftMembers(members=dict(net.leader.store.members()), votes=True)
         for number, reason in ((WORKER, "is a worker"), (REMOVED, "was removed")):
             with pytest.raises(Forbidden, match=reason):
                 await net.as_node(number).raft_members(address)
         with pytest.raises(Forbidden, match="no certificate"):
             await net.as_stranger().raft_members(address)
+
+
+async def test_a_manager_whose_vote_was_taken_away_learns_it(net):
+    node = net.leader.store.view().nodes[to_id(FOLLOWER)]
+    await net.write(Update(replace(node, manager_address="")))
+    for address in addresses(net):
+        assert not (await net.as_node(FOLLOWER).raft_members(address)).votes
 
 
 async def test_nobody_else_gets_a_vote(net):
