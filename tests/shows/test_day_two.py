@@ -7,11 +7,13 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from covey import __version__
+from covey_lab.host import Host
 from covey_lab.waiting import wait_until
 from covey_shows.cluster import Artifact, Cluster
 
@@ -46,10 +48,10 @@ def coming(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Arti
 
 @pytest.fixture(scope="module")
 def cluster(make_cluster: Callable[..., Cluster]) -> Iterator[Cluster]:
-    names = ["fig", "nut", "pea", "oat"]
+    names = ["fig", "nut", "pea", "oat", "rye"]
     cluster = make_cluster(names, managers=3)
     cluster.docker("service", "create", "--detach", "--name", "web", "--mode", "global", cluster.image())
-    cluster.wait_running("web", 4)
+    cluster.wait_running("web", len(names))
     yield cluster
     cluster.lab.remove(names)
 
@@ -65,9 +67,13 @@ def whole(cluster: Cluster) -> bool:
     return all(nodes[name]["ManagerStatus"]["Reachability"] == "reachable" for name in cluster.managers)
 
 
+def release(cluster: Cluster, host: Host) -> str:
+    """What runs there, as its agent says."""
+    return str(cluster.get("/covey/v1/status", on=host)["Version"])
+
+
 def releases(cluster: Cluster) -> set[str]:
-    """What runs, as each agent says."""
-    return {cluster.get("/covey/v1/status", on=host)["Version"] for host in cluster.hosts}
+    return {release(cluster, host) for host in cluster.hosts}
 
 
 def started(cluster: Cluster) -> dict[str, int]:
@@ -92,14 +98,24 @@ def test_a_manager_that_is_down_stops_an_upgrade_before_anything_changes(cluster
     assert [name for name in before if after[name] != before[name]] == [away.name]
 
 
-#: Lets a release start, but not the next one.
-REFUSAL = f"""
+#: Lets every release start but RELEASE.
+REFUSAL = """
 mkdir -p /run/systemd/system/covey.service.d
-printf '[Service]\\nExecStartPre=/bin/sh -c "! readlink /opt/covey/current | grep -q {NEXT}"\\n' \\
+printf '[Service]\\nExecStartPre=/bin/sh -c "! readlink /opt/covey/current | grep -q /RELEASE"\\n' \\
   > /run/systemd/system/covey.service.d/refusal.conf
 systemctl daemon-reload
 """
 CONSENT = "rm -r /run/systemd/system/covey.service.d; systemctl daemon-reload"
+
+
+@contextmanager
+def refused(release: str, *hosts: Host) -> Iterator[None]:
+    """Inside, that release does not start on these hosts."""
+    for host in hosts:
+        host.ssh(REFUSAL.replace("RELEASE", release))
+    yield
+    for host in hosts:
+        host.ssh(CONSENT)
 
 
 def test_a_release_that_does_not_start_is_taken_back_and_nobody_else_gets_it(
@@ -107,13 +123,10 @@ def test_a_release_that_does_not_start_is_taken_back_and_nobody_else_gets_it(
 ) -> None:
     wait_until(lambda: whole(cluster), 40, "all managers to be reachable")
     containers, before = cluster.everything(), started(cluster)
-    for host in cluster.managing:
-        host.ssh(REFUSAL)
     cluster.artifact, current = coming, cluster.artifact
-    play = cluster.play("upgrade", check=False)
+    with refused(NEXT, *cluster.managing):
+        play = cluster.play("upgrade", check=False)
     cluster.artifact = current
-    for host in cluster.managing:
-        host.ssh(CONSENT)
     assert play.code != 0
     assert f"It was put back to {FORMER}+" in play.output
     assert ", which runs. The end of its journal:\\n" in play.output
@@ -133,14 +146,30 @@ def test_managers_follow_each_other_and_who_leads_comes_last(cluster: Cluster, c
     cluster.play("upgrade")
     assert releases(cluster) == {NEXT}
     order = started(cluster)
-    assert sorted(order, key=order.__getitem__)[-2:] == [led, "oat"], "who leads after the managers, then the workers"
+    assert sorted(order, key=order.__getitem__)[-3] == led, "who leads after the managers, then the workers"
     assert cluster.everything() == containers
 
 
-def test_the_way_back_is_the_same(cluster: Cluster, artifact: Artifact) -> None:
+def test_the_way_back_is_the_same_and_needs_the_key_of_locked_managers(cluster: Cluster, artifact: Artifact) -> None:
+    """The first worker cannot go back, and nobody after it does until it can."""
     wait_until(lambda: whole(cluster), 40, "all managers to be reachable")
-    containers = cluster.everything()
+    containers, before = cluster.everything(), started(cluster)
+    key = cluster.docker("swarm", "update", "--autolock=true").split("SWMKEY-1-")[1].split()[0]
     cluster.artifact = artifact
-    cluster.play("upgrade")
+    for wrong, said in (("", "set cluster_unlock_key to the key"), (f"SWMKEY-1-{'A' * 43}", "is another one than")):
+        play = cluster.play("upgrade", variables={"cluster_unlock_key": wrong}, check=False)
+        assert said in play.output
+        assert started(cluster) == before
+
+    unlocking = {"cluster_unlock_key": f"SWMKEY-1-{key}", "covey_upgrade_batch": 1}
+    oat, rye = cluster.host("oat"), cluster.host("rye")
+    with refused(FORMER, oat, rye):
+        play = cluster.play("upgrade", "-vvv", variables=unlocking, check=False)
+    assert f"It was put back to {NEXT}+" in play.output
+    assert key not in play.output
+    assert {release(cluster, host) for host in cluster.managing} == {FORMER}
+    assert {release(cluster, host) for host in (oat, rye)} == {NEXT}
+    assert started(cluster)["rye"] == before["rye"], "nobody after the one that failed"
+    cluster.play("upgrade", variables=unlocking)
     assert releases(cluster) == {FORMER}
     assert cluster.everything() == containers

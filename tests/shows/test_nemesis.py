@@ -6,6 +6,7 @@ The table in docs/design/store-proof.md has a row for each test.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,8 +16,10 @@ import pytest
 
 from covey_lab.host import Host
 from covey_lab.waiting import wait_until
+from covey_shows.callers import IDENTITY
 from covey_shows.cluster import SOCKET, Cluster
 from covey_shows.faults import RAFT, bad_links, breakable_syncs, failing_syncs, flip, flipped
+from covey_shows.guide import follow
 from covey_shows.writers import Ledger
 
 pytestmark = pytest.mark.lab
@@ -99,6 +102,32 @@ def test_the_leader_is_killed(cluster: Cluster, ledger: Ledger) -> None:
         kill(killed)
         other, _ = others(cluster, killed)
         wait_until(lambda: term(cluster, other) > before, 30, "another election")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_the_leader_is_killed_while_the_root_is_rotated(cluster: Cluster, ledger: Ledger) -> None:
+    """A worker that stands still holds the rotation up until the leader is dead; then it goes on under the next."""
+    before, worker = cluster.docker("swarm", "ca"), cluster.host("leto")
+    with ledger.writing("rotation") as writing:
+        worker.pause("covey")
+        cluster.docker("swarm", "ca", "--rotate", "--detach")
+        killed = leader(cluster)
+        living = others(cluster, killed)
+        kill(killed)
+        writing.get_on(living)
+        rotation = cluster.get("/covey/v1/rotation", on=living[0])
+        assert [node["Hostname"] for node in rotation["Waiting"]][-1:] == ["leto"]
+        worker.resume("covey")
+        wait_until(lambda: not cluster.get("/covey/v1/rotation")["InProgress"], 60, "the rotation to end")
+    root = cluster.docker("swarm", "ca")
+    assert root != before
+    wait_until(
+        lambda: (
+            {json.loads(host.ssh(f"cat {IDENTITY}").out)["Root"].strip() for host in cluster.hosts} == {root.strip()}
+        ),
+        30,
+        "every node to trust the new root alone",
+    )
 
 
 @pytest.mark.usefixtures("untouched")
@@ -236,11 +265,26 @@ def test_a_file_with_a_wrong_byte_is_refused_and_named(cluster: Cluster, ledger:
                 assert (said(host, "ActiveState"), said(host, "ExecMainStatus")) == ("failed", "78")
                 journal = host.ssh(f"journalctl _SYSTEMD_INVOCATION_ID={said(host, 'InvocationID')} --output=cat").out
                 assert path in journal
-                assert "restore the file, or remove this manager from the cluster and join it anew" in journal
+                assert "restore the file, or have this manager begin anew while others lead" in journal
         for path, kind in kinds.items():
             if kind == "peers":
                 flip(host, path)
         host.ssh("systemctl start covey")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_manager_whose_state_is_damaged_gets_it_from_the_others(cluster: Cluster, ledger: Ledger) -> None:
+    """What docs/guide/managers.md says under "The state of one is damaged"."""
+    host = others(cluster, leader(cluster))[0]
+    node = cluster.nodes()[host.name]["ID"]
+    with ledger.writing("damaged"):
+        host.ssh("systemctl stop covey")
+        flip(host, host.ssh(f"ls {RAFT}/journal-* | tail -n 1").out.strip())
+        assert host.ssh("systemctl start covey", check=False).code != 0
+        follow("managers.md", "mv /var/lib/covey/cluster/raft /root/raft.damaged", host)
+        follow("managers.md", "systemctl start covey", host)
+    assert cluster.nodes()[host.name]["ID"] == node
+    follow("managers.md", "rm -r /root/raft.damaged", host)
 
 
 def test_a_dead_manager_is_replaced_by_a_new_host(cluster: Cluster, ledger: Ledger) -> None:

@@ -37,6 +37,7 @@ from covey.model.spec import Role
 from covey.security import identity, keys
 from covey.security.certificate import Peer
 from covey.security.identity import Identity
+from covey.worker import book
 
 log = logging.getLogger(__name__)
 
@@ -144,8 +145,7 @@ class Life:
             who = await found(
                 self._places, settings, request, self._clock, self._hostname, self._config.raft_listen_addr
             )
-            self._places.adopt()
-            await self._become(who, settings)
+            await self._adopt(who, settings)
         await self._settle()
         log.info("founded cluster %s as node %s", who.cluster_id, who.node_id)
         return who.node_id
@@ -166,8 +166,7 @@ class Life:
             who = await asyncio.to_thread(
                 recovering.restore, self._places, settings, request, self._clock, self._hostname, raft
             )
-            self._places.adopt()
-            await self._become(who, settings)
+            await self._adopt(who, settings)
         await self._settle()
         log.warning("restored cluster %s as node %s", who.cluster_id, who.node_id)
         return who.node_id
@@ -371,8 +370,17 @@ class Life:
         if who.role is Role.MANAGER:
             addresses.require_free(settings.listen, self._config.raft_listen_addr)
         self._places.form(who, settings, admission.managers)
-        self._places.adopt()
+        await self._adopt(who, settings)
         log.info("joined cluster %s as node %s (%s)", who.cluster_id, who.node_id, who.role)
+
+    async def _adopt(self, who: Identity, settings: Settings) -> None:
+        """Be who ``forming/`` says, and no longer who was here before and lost its identity to somebody's hand."""
+        former = book.owner(self._places.worker)
+        if former:
+            log.warning("what node %s ran here ends, since this host is node %s now", former, who.node_id)
+            await self._clear(former, who.cluster_id)
+            self._places.forget_worker()
+        self._places.adopt()
         await self._become(who, settings)
 
     async def _become(self, who: Identity, settings: Settings) -> None:

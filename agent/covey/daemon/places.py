@@ -203,6 +203,11 @@ class Places:
         """A node that is no longer a manager keeps nothing of the cluster's state."""
         self._drop(self.raft)
 
+    def forget_worker(self) -> None:
+        """A node that begins here knows nothing of the assignments of another one; it may still be ``forming``."""
+        shutil.rmtree(self.worker)
+        durable.sync_names(self.state)
+
     def _drop(self, directory: Path) -> None:
         if not directory.exists():
             return

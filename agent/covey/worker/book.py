@@ -50,11 +50,9 @@ class Book:
     def load(self) -> Page:
         """The last page written, an empty one where there is none; BadState when it is damaged or foreign."""
         path = self.directory / ASSIGNMENTS
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
+        page = _read(path)
+        if page is None:
             return Page(node_id=self.node_id)
-        page = _decoded(path, data)
         if page.node_id != self.node_id:
             raise _refusal(path, f"it belongs to node {page.node_id}, and this is node {self.node_id}")
         return page
@@ -91,7 +89,17 @@ class Book:
         durable.replace(self.directory / MANAGERS, msgspec.json.format(content, indent=2) + b"\n")
 
 
-def _decoded(path: Path, data: bytes) -> Page:
+def owner(directory: Path) -> str:
+    """The node whose assignments a directory holds; empty if it holds none.  BadState when they are damaged."""
+    page = _read(directory / ASSIGNMENTS)
+    return "" if page is None else page.node_id
+
+
+def _read(path: Path) -> Page | None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
     head, newline, body = data.partition(b"\n")
     if not head.startswith(_HEAD) or not newline:
         raise _refusal(path, "it does not begin as this agent writes it")

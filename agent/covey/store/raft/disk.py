@@ -106,7 +106,7 @@ class Disk:
         if path.exists():
             raise BadState(
                 f"{path} is of an earlier format, the whole journal in one file, which this release does not read; "
-                "nothing was changed; move the directory away, remove this manager from the cluster and join it anew"
+                f"{REJOIN}"
             )
 
     def rotate_key(self) -> None:
@@ -155,8 +155,7 @@ class Disk:
         if start > 1 and (mark is None or mark.index < start):
             raise BadState(
                 f"{self.directory / 'snapshot'} ends at entry {mark.index if mark else 0}, but the journal begins at "
-                f"{start}: they are not of one state; nothing was deleted; put the right files back, or remove this "
-                "manager from the cluster and join it anew"
+                f"{start}: they are not of one state; {REJOIN}"
             )
         if mark is not None and self.log.term_at(mark.index) != mark.term:
             self.log.restart(mark.previous, mark.entry)

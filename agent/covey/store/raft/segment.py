@@ -40,7 +40,10 @@ _SECTOR = 512
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[int, list[Entry]]).decode
 
-REJOIN = "nothing was deleted; restore the file, or remove this manager from the cluster and join it anew"
+REJOIN = (
+    "nothing was deleted; restore the file, or have this manager begin anew while others lead: move the directory away "
+    "and start the agent (one that starts locked: remove it from the cluster and join it anew)"
+)
 
 
 @dataclass(frozen=True, slots=True)

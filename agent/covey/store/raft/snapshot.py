@@ -22,7 +22,7 @@ from covey.model.codec import UNREADABLE
 from covey.model.errors import BadState
 from covey.store.raft.files import Files
 from covey.store.raft.seal import KEY_ID_SIZE, STAMP_SIZE, DataKeys, Entropy, Sealer
-from covey.store.raft.segment import Entry
+from covey.store.raft.segment import REJOIN, Entry
 from covey.store.raft.wire import MAX_FRAME
 
 _MAGIC = b"CVYSNP\x00\x02"
@@ -176,10 +176,7 @@ def _read_frame(file: IO[bytes], sealer: Sealer, number: int) -> tuple[bytes | N
 
 
 def _damaged(path: Path, frame: int) -> BadState:
-    return BadState(
-        f"{path}: truncated or damaged at frame {frame}; nothing was deleted; restore the file, or remove this manager "
-        "from the cluster and join it anew"
-    )
+    return BadState(f"{path}: truncated or damaged at frame {frame}; {REJOIN}")
 
 
 class Snapshots:

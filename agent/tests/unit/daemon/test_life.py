@@ -32,6 +32,7 @@ from covey.store.memory import MemoryStore
 from covey.store.raft import epoch
 from covey.store.raft.files import RealFiles
 from covey.store.raft.transplant import extract
+from covey.worker.book import Book, Page
 
 NOW = SystemClock().now()
 CLUSTER, NODE = "c" * 25, "n" * 25
@@ -286,6 +287,24 @@ async def test_leaving_stops_clears_and_forgets(world, life):
     assert list(world.config.state_dir.iterdir()) == []
     with pytest.raises(NotInCluster):
         await life.leave(force=False)
+
+
+async def test_what_a_node_of_before_ran_here_ends_once_this_host_is_another_one(world, life):
+    """The cluster's directory was moved away by hand, as a message may tell one to."""
+    former = Book(world.places.worker, "f" * 25)
+    former.directory.mkdir()
+    former.save(Page(node_id=former.node_id))
+    world.managers.refusal = Forbidden("a wrong token")
+    with pytest.raises(Forbidden):
+        await life.join(joining(world))
+    assert world.cleared == []
+    world.managers.refusal = None
+    await life.join(joining(world))
+    assert world.cleared == [("f" * 25, CLUSTER)]
+    assert not former.directory.exists()
+    await life.stop()
+    await world.life().start()
+    assert world.cleared == [("f" * 25, CLUSTER)]
 
 
 async def test_a_manager_leaves_only_by_force(world, life):

@@ -42,5 +42,5 @@ def test_no_flipped_bit_makes_it_another_epoch(tmp_path: Path) -> None:
 
 def test_a_damaged_one_says_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "epoch").write_bytes(b'{"number": 1}')
-    with pytest.raises(BadState, match="join it anew"):
+    with pytest.raises(BadState, match="begin anew"):
         epoch.read(tmp_path)

@@ -249,7 +249,7 @@ def test_damage_is_named_with_its_byte_and_what_to_do(tmp_path):
     damaged = bytearray(path.read_bytes())
     damaged[first + 10] ^= 1
     path.write_bytes(damaged)
-    with pytest.raises(BadState, match=rf"{path}: damaged at byte {first}, .*join it anew"):
+    with pytest.raises(BadState, match=rf"{path}: damaged at byte {first}, .*begin anew"):
         held(tmp_path)
 
 
