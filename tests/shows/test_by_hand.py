@@ -135,6 +135,24 @@ def test_a_manager_that_was_demoted_and_promoted_while_it_was_away_votes_again(c
     assert cluster.everything() == before
 
 
+def test_the_majority_is_lost_and_one_goes_on(cluster: Cluster) -> None:
+    bay, *lost = cluster.hosts
+    before = cluster.everything()
+    for host in lost:
+        host.ssh("systemctl stop covey")
+    wait_until(lambda: "leader     none" in follow("recover.md", "covey status", bay, check=False).out, 30, "no leader")
+    assert "is the cluster's only manager" in follow("recover.md", "covey cluster recover", bay, answer="yes").out
+    for line in ("docker node ls", "docker service ls"):
+        follow("recover.md", line, bay)
+    for host in lost:
+        host.ssh("systemctl start covey")
+        wait_until(lambda host=host: (host.name, "Ready", "") in listed(cluster), 60, f"{host.name} to be a worker")
+    for host in lost:
+        follow("recover.md", "docker node promote HOST", bay, {"HOST": host.name})
+        wait_until(lambda host=host: host.name in voting(cluster), 60, f"{host.name} to vote")
+    assert cluster.everything() == before
+
+
 def test_backed_up_and_restored_where_no_manager_is_left(cluster: Cluster) -> None:
     """On a new address, so that the worker which still runs has to be told; then three managers again."""
     bay, fir, yew = cluster.hosts

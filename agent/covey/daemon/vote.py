@@ -95,10 +95,10 @@ class Vote:
         except CoveyError as error:
             log.debug("nobody says whether this manager votes: %s", error)
             return True
-        if told.epoch > epoch_of(self._store.view()):
-            self._store.supersede(told.epoch)
-            return True
-        return told.votes
+        if told.epoch == epoch_of(self._store.view()):
+            return told.votes
+        self._store.supersede(told.epoch)  # if it is the later one; what an earlier one says is of no account
+        return True
 
     async def give_up(self) -> None:
         """Have the others do without this manager, as far as they can: it leaves whether they do or not."""

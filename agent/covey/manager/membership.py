@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -34,6 +34,8 @@ class Membership:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
+        #: Held from a look at the state to the end of the write that follows from it.
+        self._writing = asyncio.Lock()
 
     async def join(self, node_id: str, raft_address: str, manager_address: str) -> Mapping[str, str]:
         """Give that manager its vote; the voters' Raft ids and addresses afterwards.
@@ -45,13 +47,13 @@ class Membership:
             raise Forbidden(f"node {node_id} is not to be a manager: promote it first")
         require_reader(self._store.view(), node)
         await self._store.add_member(node_id, raft_address, CHANGE_TIMEOUT)
-        await self._write(node_id, manager_address)
+        await self._write(node_id, lambda _: manager_address)
         return self._store.voters()
 
     async def leave(self, node_id: str) -> None:
         """Take the vote of that manager away."""
         await self._store.remove_member(node_id, CHANGE_TIMEOUT)
-        await self._write(node_id, "")
+        await self._forget(node_id)
 
     def surplus(self) -> list[str]:
         """Members that should not be any more, this leader last so that it hands over only once."""
@@ -59,8 +61,8 @@ class Membership:
         unwanted = [m for m in self._store.members() if not _wanted(view.nodes.get(m))]
         return sorted(unwanted, key=lambda member: (member == me, member))
 
-    def _forgotten(self) -> list[str]:
-        """Nodes whose vote is gone, but not yet from the state: a leader was stopped in between."""
+    def _left_over(self) -> list[str]:
+        """Nodes that the state takes for managers although their vote is gone: a leader was stopped in between."""
         members = self._store.members()
         return [
             node.id for node in self._store.view().nodes.values() if node.manager_address and node.id not in members
@@ -71,28 +73,36 @@ class Membership:
         waiter = self._store.changed()
         while True:
             await waiter.wait()
-            for node_id in self._forgotten():
-                await self._write(node_id, "")
-            for member in self.surplus():
+            steps = [(self._forget, node_id) for node_id in self._left_over()]
+            steps += [(self.leave, node_id) for node_id in self.surplus()]
+            for step, node_id in steps:
                 try:
-                    await self.leave(member)
+                    await step(node_id)
                 except NotLeader:
                     return
                 except (FailedPrecondition, Unavailable, Conflict) as refusal:
-                    log.warning("manager %s keeps its vote for now: %s", member, refusal)
+                    log.warning("manager %s keeps its vote for now: %s", node_id, refusal)
                     await asyncio.sleep(RETRY)
 
-    async def _write(self, node_id: str, manager_address: str) -> None:
-        while True:
-            node = self._store.view().nodes.get(node_id)
-            if node is None or node.manager_address == manager_address:
-                return
-            changed = msgspec.structs.replace(node, manager_address=manager_address)
-            batch = Batch(self._clock.new_id(), self._clock.now(), (Update(changed),))
-            try:
-                await self._store.propose(batch, WRITE_TIMEOUT)
-            except (Conflict, NotFound):
-                continue  # somebody else changed or removed the node meanwhile: read it again
+    async def _forget(self, node_id: str) -> None:
+        """Have the state say that it is no manager, unless it votes: it may have been promoted again meanwhile.
+
+        A manager that is told so by the state begins anew, so this must never be said of a voter.
+        """
+        await self._write(node_id, lambda node: node.manager_address if node.id in self._store.members() else "")
+
+    async def _write(self, node_id: str, address: Callable[[Node], str]) -> None:
+        async with self._writing:
+            while True:
+                node = self._store.view().nodes.get(node_id)
+                if node is None or node.manager_address == (wanted := address(node)):
+                    return
+                changed = msgspec.structs.replace(node, manager_address=wanted)
+                batch = Batch(self._clock.new_id(), self._clock.now(), (Update(changed),))
+                try:
+                    await self._store.propose(batch, WRITE_TIMEOUT)
+                except (Conflict, NotFound):
+                    continue  # somebody else changed or removed the node meanwhile: read it again
 
 
 def _wanted(node: Node | None) -> bool:

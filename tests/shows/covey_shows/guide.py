@@ -16,8 +16,8 @@ EXPORT = f"export DOCKER_HOST=unix://{SOCKET}\n"
 
 
 def commands(page: str) -> set[str]:
-    """What a page as `managers.md` has to be typed: lines, without what is remarked beside them, and words between."""
-    text = (PAGES / page).read_text()
+    """What a page has to be typed: lines, without what is remarked beside them, and words in its text."""
+    text = re.sub(r" \\\n\s+", " ", (PAGES / page).read_text())
     blocks = (line.strip() for line in text.splitlines() if line.startswith("    "))
     return {re.sub(r"\s+# .*", "", line) for line in blocks} | set(re.findall(r"`([^`\n]+)`", text))
 
@@ -38,7 +38,7 @@ def follow(
 
 def typed(host: Host, line: str, answer: str) -> Result:
     """A command at a terminal, with that answer to whatever it asks (a line left open with `: `)."""
-    ssh = [*host.shell.command(), "-tt", f"timeout --foreground 60 {line}"]
+    ssh = [*host.shell.command(), "-tt", f"{EXPORT}timeout --foreground 60 {line}"]
     with subprocess.Popen(ssh, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
         assert shell.stdin is not None
         assert shell.stdout is not None

@@ -167,11 +167,12 @@ async def test_one_that_is_only_cut_off_keeps_its_vote():
     losing.cancel()
 
 
-async def test_one_whose_cluster_was_recovered_is_superseded_and_has_not_lost_its_vote():
-    store, _, losing = await lone(RaftMembers(members={}, epoch=7, votes=False))
+@pytest.mark.parametrize("epoch", [7, -1], ids=["a later epoch", "an earlier epoch"])
+async def test_what_the_managers_of_another_epoch_say_is_for_the_store_to_judge(epoch):
+    store, _, losing = await lone(RaftMembers(members={}, epoch=epoch, votes=False))
     store.depose(None)
     await asyncio.sleep(2 * LOOK)
-    assert (losing.done(), store.superseded) == (False, 7)
+    assert (losing.done(), store.superseded) == (False, epoch)
     losing.cancel()
 
 

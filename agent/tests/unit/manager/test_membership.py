@@ -79,6 +79,40 @@ async def test_an_address_that_a_stopped_leader_left_beside_a_vote_that_is_gone_
     await asyncio.wait({reconciling})
 
 
+async def test_a_voter_is_never_said_to_be_none(store):
+    """It gets its vote back while the end of the former one is still being written down."""
+    membership, joined = Membership(store, FixedClock()), ("second", "10.0.0.2:2378", "10.0.0.2:2377")
+    await membership.join(*joined)
+    propose, joining = store.propose, []
+
+    async def slow(batch, within):
+        store.propose = propose
+        joining.append(asyncio.create_task(membership.join(*joined)))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return await propose(batch, within)
+
+    store.propose = slow
+    await membership.leave("second")
+    await joining[0]
+    assert "second" in store.members()
+    assert store.view().nodes["second"].manager_address == "10.0.0.2:2377"
+
+
+async def test_nor_is_one_that_has_its_vote_back_already(store):
+    membership, joined = Membership(store, FixedClock()), ("second", "10.0.0.2:2378", "10.0.0.2:2377")
+    await membership.join(*joined)
+    remove = store.remove_member
+
+    async def remove_and_take_in(node_id, within):
+        await remove(node_id, within)
+        await membership.join(*joined)
+
+    store.remove_member = remove_and_take_in
+    await membership.leave("second")
+    assert store.view().nodes["second"].manager_address == "10.0.0.2:2377"
+
+
 async def test_surplus_members_go_the_leader_last(store):
     await store.add_member("third", "10.0.0.3:2378", 1)
     await store.add_member("gone", "10.0.0.4:2378", 1)
