@@ -13,7 +13,7 @@ import pytest
 from covey.security import ca
 from covey_lab.host import Host
 from covey_lab.waiting import wait_until
-from covey_shows.authority import Outside
+from covey_shows.authority import Outside, ended, make_root
 from covey_shows.callers import IDENTITY, REFUSED, call, speaks, stolen
 from covey_shows.cluster import SOCKET, Cluster
 
@@ -199,6 +199,31 @@ def test_an_authority_outside_of_the_cluster_signs(cluster: Cluster, authority: 
 def issuer(host: Host) -> str:
     pem = identity(host)["Certificate"]
     return host.ssh(f"echo '{pem}' | openssl x509 -noout -issuer").out.strip()
+
+
+def test_a_cluster_that_was_off_for_longer_than_its_certificates_comes_back(cluster: Cluster) -> None:
+    """As the page on certificates says; by a root of one's own, so that there can be certificates that have ended."""
+    root = make_root()
+    for name, pem in (("root.pem", root.pem), ("root.key", root.key_pem)):
+        cluster.manager.ssh(f"umask 077; cat > {name}", stdin=pem)
+    cluster.manager.ssh(f"docker -H unix://{SOCKET} swarm ca --rotate --ca-cert root.pem --ca-key root.key")
+    trusted = root.pem.decode().strip()
+    wait_until(
+        lambda: {identity(host)["Root"].strip() for host in cluster.hosts} == {trusted}, 30, "the old root to go"
+    )
+    for host in cluster.hosts:
+        host.ssh("systemctl stop covey")
+        held = identity(host)
+        held["Certificate"] = ended(root, held["Certificate"])
+        host.ssh(f"cat > {IDENTITY}", stdin=json.dumps(held))
+    for host in cluster.hosts:
+        host.ssh("systemctl start covey")
+        assert "certificate ended on" in status(host)["Error"]
+    cluster.play("recover", "-e", "covey_confirm=yes", "-e", "cluster_return_timeout=5")
+    nodes = cluster.nodes()
+    assert {name: node["Status"]["State"] for name, node in nodes.items()} == dict.fromkeys(cluster.names, "ready")
+    assert {name for name in nodes if "ManagerStatus" in nodes[name]} == set(cluster.managers)
+    cluster.wait_running("web", 3)
 
 
 def test_a_removed_node_says_so(cluster: Cluster) -> None:

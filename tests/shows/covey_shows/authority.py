@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two authorities outside of the cluster with one root, as an operator with a signing service and a spare has them."""
+"""Two authorities outside of the cluster with one root, as an operator with a signing service and a spare has them.
+
+And certificates that have ended, by a root whose key is here.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import asyncio
 import sys
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
@@ -16,7 +20,23 @@ SUPPORT = str(Path(__file__).resolve().parents[3] / "agent/tests/support")
 if SUPPORT not in sys.path:
     sys.path.append(SUPPORT)
 
-from cfssl import Cfssl, make_root  # noqa: E402 - from the agent's tests
+from cfssl import PEM, Cfssl, Root, make_root  # noqa: E402 - from the agent's tests
+from cryptography import x509  # noqa: E402
+from cryptography.hazmat.primitives import hashes  # noqa: E402
+
+
+def ended(root: Root, pem: str) -> str:
+    """The first of these certificates as that root would have issued it, had it ended an hour ago."""
+    old, now = x509.load_pem_x509_certificates(pem.encode())[0], datetime.now(UTC)
+    new = (
+        x509.CertificateBuilder(root.certificate.subject, old.subject, old.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=100))
+        .not_valid_after(now - timedelta(hours=1))
+    )
+    for each in old.extensions:
+        if each.oid != x509.AuthorityKeyIdentifier.oid:
+            new = new.add_extension(each.value, each.critical)
+    return new.sign(root.key, hashes.SHA256()).public_bytes(PEM).decode()
 
 
 class Outside:
