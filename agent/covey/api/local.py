@@ -49,7 +49,7 @@ async def info(call: Call) -> Response:
     view = _view(call)
     answer["Swarm"] = render.swarm_section(call.node.status(), view)
     warnings = [f"WARNING: {problem}"] if problem else []
-    warnings += rotate.warnings(view) if view is not None else []
+    warnings += rotate.warnings(view, call.clock.now()) if view is not None else []
     if warnings:
         answer["Warnings"] = [*(answer.get("Warnings") or ()), *warnings]
     return Response.json(answer)

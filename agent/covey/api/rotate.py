@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from covey.api import authorities
@@ -15,8 +17,11 @@ from covey.model.units import rfc3339
 from covey.plan.rotation import unmoved
 from covey.security import ca, rotation
 from covey.security.ca import RootCA
+from covey.security.certificate import read_certificate
 from covey.state.view import View
 
+#: Seconds before the end of the root from which on that is warned of.
+WARN_BEFORE = 90 * 86400.0
 NO_KEY = (
     "a root needs its key beside it (--ca-key), so that the managers can sign certificates, or an authority outside of "
     "the cluster that has the key (--external-ca protocol=cfssl,url=https://...)"
@@ -83,8 +88,24 @@ def progress(view: View) -> Json:
     }
 
 
-def warnings(view: View) -> list[str]:
-    """What ``docker info`` should tell of it: nodes that are not there hold it up."""
+def warnings(view: View, now: float) -> list[str]:
+    """What ``docker info`` should tell of the root: it ends soon; nodes that are not there hold its rotation up."""
+    return [*_ends_soon(view, now), *_held_up(view)]
+
+
+def _ends_soon(view: View, now: float) -> Iterator[str]:
+    for cluster in view.clusters.values():
+        if not cluster.root_certificate:
+            continue
+        end = read_certificate(cluster.root_certificate, "root certificate").not_valid_after_utc
+        if end.timestamp() - now < WARN_BEFORE:
+            yield (
+                f"WARNING: the root certificate ends on {end:%Y-%m-%d}, and with it every node's certificate: replace "
+                "it before (docker swarm ca --rotate)"
+            )
+
+
+def _held_up(view: View) -> list[str]:
     turning = next((each.rotation for each in view.clusters.values()), None)
     if turning is None:
         return []
@@ -93,7 +114,7 @@ def warnings(view: View) -> list[str]:
         return []
     return [
         f"WARNING: the rotation of the root certificate waits for {', '.join(away)}: bring back what is down, or "
-        "remove it (docker node rm --force)"
+        "remove it (docker node rm --force; a manager is demoted first)"
     ]
 
 

@@ -34,7 +34,7 @@ from covey.model.admission import Admission, ManagerInfo
 from covey.model.clock import Clock
 from covey.model.secret import Secret
 from covey.model.spec import Role
-from covey.security import identity, keys
+from covey.security import identity, keys, lifetime
 from covey.security.certificate import Peer
 from covey.security.identity import Identity
 from covey.worker import book
@@ -105,6 +105,8 @@ class Life:
                 return
             if loaded is not None:
                 who, settings = loaded
+                if who.role is Role.WORKER:  # a demotion may have been cut short
+                    recovering.put_away(self._places, self._clock, keep=False)
                 await self._become(who, self._at_home(settings))
 
     async def unlock(self, unlock_key: Secret) -> None:
@@ -251,7 +253,12 @@ class Life:
             if member is not None and who.role is Role.MANAGER:
                 await member.give_up_vote()
             await self._stop_member()
-            await self._clear(who.node_id, who.cluster_id)
+            try:
+                await self._clear(who.node_id, who.cluster_id)
+            except errors.CoveyError:
+                if member is not None:
+                    await self._become(member.who, self._settings)
+                raise
             self._locked = None
             self._places.leave()
             log.info("left cluster %s", who.cluster_id)
@@ -264,6 +271,12 @@ class Life:
                 raise errors.NotInCluster(f"{self._hostname} is not part of a cluster, so it has no certificate")
             key = keys.new_key()
             who = _identity(await member.certify(keys.make_csr(key)), key)
+            now = self._clock.now()
+            if lifetime.trouble(now, who) and not lifetime.trouble(now, member.who):
+                raise errors.Unavailable(
+                    "the new certificate does not hold by this host's clock, so the one of now is kept: see "
+                    "`timedatectl` here and on the managers"
+                )
             if who.role is not member.who.role or member.superseded or member.dismissed:
                 await self._change_role(member, who)
                 return

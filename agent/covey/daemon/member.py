@@ -36,7 +36,7 @@ from covey.model.session import ManagerAddress
 from covey.model.spec import Role
 from covey.network.kernel import IpTables, KernelRefused
 from covey.plan.pipeline import settle
-from covey.security import tls
+from covey.security import lifetime, tls
 from covey.security.identity import Identity
 from covey.store.raft import RaftStore, prepare_join
 from covey.worker.book import Book
@@ -245,6 +245,8 @@ class Member:
             await waiter.wait()
             if store.leadership().leader != leader:
                 leader = store.leadership().leader
+                if store.leadership().leading and lifetime.trouble(self._clock.now(), self.who):
+                    self._renewals.want()  # who leads needs nobody for it
                 self._worker.leader_changed()
 
     async def _watch(self, store: RaftStore) -> None:

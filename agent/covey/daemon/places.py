@@ -5,7 +5,7 @@ cluster/   identity, settings and, on managers, Raft: appears whole by one renam
 forming/   a cluster directory being made; of no account after a crash
 joining/   the key of a join that is not complete
 worker/    assignments and known managers
-kept/      Raft directories of before a recovery, by time; the agent never deletes them
+kept/      Raft directories of before a recovery, by time; until a person deletes them, or the node leaves
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class Places:
 
     def leave(self) -> None:
         """Forget the cluster, assignments included."""
-        for directory in (self.cluster, self.worker, self.joining):
+        for directory in (self.cluster, self.worker, self.joining, self.kept):
             self._drop(directory)
         self.forget_lock()
 

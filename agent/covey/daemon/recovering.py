@@ -64,10 +64,10 @@ def recover(places: Places, who: Identity, settings: Settings, clock: Clock, raf
 
 def put_away(places: Places, clock: Clock, *, keep: bool) -> None:
     """A node that begins anew in its role forgets the state, but not one that its cluster was recovered without."""
+    if not places.raft.exists():
+        return
     if not keep and not epochs.read(places.raft).superseded_by:
         places.forget_raft()
-        return
-    if not places.raft.exists():
         return
     kept = places.keep_raft(stamp(clock.now()))
     log.warning("what this manager knew before the cluster was recovered is kept in %s", kept)

@@ -41,12 +41,14 @@ class Renewals:
         self._life, self._clock = life, clock
         self._stirred = asyncio.Event()
         self._wanted, self._root = False, b""
+        self._failures, self._retry_at = 0, 0.0
         self._who: Identity | None = None
         self._dice = 0.0
 
     def want(self) -> None:
-        """A manager asks for a new certificate now."""
+        """A new certificate is called for now, however often it could not be had before."""
         self._wanted = True
+        self._failures, self._retry_at = 0, 0.0
         self._stirred.set()
 
     def trust(self, root: bytes) -> None:
@@ -56,15 +58,14 @@ class Renewals:
 
     async def run(self) -> None:
         """Until cancelled."""
-        failures, retry_at = 0, 0.0
         while True:
-            await self._wait(retry_at)
+            await self._wait()
             try:
                 await self._act()
-                failures, retry_at = 0, 0.0
+                self._failures, self._retry_at = 0, self._clock.now() + LOOK
             except (CoveyError, OSError) as error:
-                failures += 1
-                retry_at = self._clock.now() + self._pause(failures)
+                self._failures += 1
+                self._retry_at = self._clock.now() + self._pause(self._failures)
                 self._wanted = True
                 log.warning("the certificate could not be renewed yet: %s", error)
 
@@ -80,12 +81,12 @@ class Renewals:
         self._wanted = False
         await self._life.renew()
 
-    async def _wait(self, retry_at: float) -> None:
-        """Return once there is something to do, but not before ``retry_at`` what failed already."""
+    async def _wait(self) -> None:
+        """Return once there is something to do, but not too soon what was done or failed just now."""
         while True:
             self._stirred.clear()
             now = self._clock.now()
-            due = self._due(retry_at)
+            due = self._due()
             if due <= now:
                 return
             try:
@@ -94,7 +95,7 @@ class Renewals:
             except TimeoutError:
                 continue
 
-    def _due(self, retry_at: float) -> float:
+    def _due(self) -> float:
         """When to act; the dice are thrown once for each certificate."""
         who = self._life.identity()
         if who is not self._who:
@@ -103,7 +104,9 @@ class Renewals:
             return float("inf")
         if self._root:
             return 0.0
-        return max(retry_at, 0.0 if self._wanted else lifetime.renew_at(who.not_before, who.not_after, self._dice))
+        return max(
+            self._retry_at, 0.0 if self._wanted else lifetime.renew_at(who.not_before, who.not_after, self._dice)
+        )
 
     def _pause(self, failures: int) -> float:
         if self._who is None:

@@ -31,7 +31,7 @@ def locked(peer: Peer, settings: Settings) -> NodeReport:
 def member(running: Member, settings: Settings, now: float) -> NodeReport:
     """A node that is in a cluster; what keeps the managers from having it comes before its own troubles."""
     who = running.who
-    late = lifetime.trouble(now, who.not_before, who.not_after)
+    late = lifetime.trouble(now, who)
     error = late or running.superseded or running.refusal
     settled = LocalState.ACTIVE if running.settled else LocalState.PENDING
     return NodeReport(

@@ -67,6 +67,11 @@ def sign(  # noqa: PLR0913, PLR0917 -- what a certificate says are exactly these
     public_key = keys.public_key_of_csr(csr_pem)
     root_key = keys.read_key(root.key_pem)
     issuer = read_certificate(root.cert_pem, "root certificate")
+    if issuer.not_valid_after_utc <= _time(now):
+        raise errors.FailedPrecondition(
+            f"the root certificate ended on {issuer.not_valid_after_utc:%Y-%m-%d} by this manager's clock, so it can "
+            "certify nobody: if the clock is wrong, set it right (timedatectl)"
+        )
     end = min(_time(now) + timedelta(seconds=expiry_seconds), issuer.not_valid_after_utc)
     certificate = (
         _builder(_subject(node_id, role, cluster_id), issuer.subject, public_key, (_time(now) - BACKDATE, end))

@@ -7,7 +7,9 @@ Pure: the time and the dice are arguments.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Protocol
 
+from covey.model.spec import Role
 from covey.security.ca import BACKDATE
 
 #: A certificate is renewed at a random point between these parts of its life, so that nodes do not all come at once.
@@ -30,18 +32,36 @@ def pause_after(failures: int, not_before: float, not_after: float, dice: float)
     return min(growing, longest) * (0.5 + dice / 2)
 
 
-def trouble(now: float, not_before: float, not_after: float) -> str:
+class Holder(Protocol):
+    """Whose certificate it is."""
+
+    @property
+    def role(self) -> Role: ...
+    @property
+    def not_before(self) -> float: ...
+    @property
+    def not_after(self) -> float: ...
+
+
+def trouble(now: float, who: Holder) -> str:
     """Why managers will not take this certificate now, and what to do; empty if its time is right."""
-    if now > not_after:
+    if now > who.not_after:
+        remedy = "Let it leave (docker swarm leave --force) and join anew"
+        if who.role is Role.MANAGER:
+            remedy = (
+                "If no other manager leads (docker node ls), go on with the one that knows most (covey cluster "
+                "recover); else demote and remove this one there, let it leave (docker swarm leave --force) and join "
+                "anew"
+            )
         return (
-            f"this node's certificate ended on {_day(not_after)} (this host's clock says {_day(now)}), so the managers "
-            "refuse it: the node was away for too long. Let it leave (docker swarm leave --force) and join anew; or if "
-            "the clock is wrong, set it right, and the node comes back by itself"
+            f"this node's certificate ended on {_day(who.not_after)} (this host's clock says {_day(now)}), so the "
+            f"managers refuse it: the node was away for too long. {remedy}; or if the clock is wrong, set it right, "
+            "and the node comes back by itself"
         )
-    if now < not_before:
+    if now < who.not_before:
         return (
-            f"this node's certificate holds from {_day(not_before)} only, but this host's clock says {_day(now)}: the "
-            "clock is wrong. Set it right (timedatectl), and the node comes back by itself"
+            f"this node's certificate holds from {_day(who.not_before)} only, but this host's clock says {_day(now)}: "
+            "the clock is wrong. Set it right (timedatectl), and the node comes back by itself"
         )
     return ""
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """TLS contexts of the cluster: 1.3 only, trust in our own root only, no resumption; and who is at the other end.
 
-A client context checks within the handshake, before a byte of the request is sent, that the server is a *manager*: a
-stolen worker's certificate must not collect join tokens.  It ignores the host name, addresses are not identities.
+A client context checks within the handshake, before a byte of the request is sent, that the server is a *manager* of
+its cluster: a stolen worker's certificate must not collect join tokens, and one root may serve two clusters.  It
+ignores the host name, addresses are not identities.
 Never in it: what a role may do.
 """
 
@@ -22,6 +23,21 @@ from covey.security.identity import Identity
 ClientCertificates = Literal["optional", "required"]
 
 
+class _Connection(ssl.SSLObject):
+    """As a client, it fails its handshake with whoever is no manager of the cluster."""
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        if self.server_side:
+            return
+        try:
+            require_manager(self)
+        except errors.Forbidden as refusal:
+            error = ssl.SSLCertVerificationError(str(refusal))
+            error.verify_code, error.verify_message = 0, str(refusal)
+            raise error from refusal
+
+
 class ClusterContext(ssl.SSLContext):
     """A context that knows its cluster; '' before the joiner knows it.
 
@@ -29,6 +45,7 @@ class ClusterContext(ssl.SSLContext):
     """
 
     cluster_id: str = ""
+    sslobject_class = _Connection
 
     def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
         return super().wrap_bio(*args, **self._named(options))

@@ -113,8 +113,10 @@ class Worker:
         page, managers, epoch = self._book.load(), self._book.load_managers(), self._book.load_epoch()
         self._kept, self._sessions.epoch = (managers, epoch), epoch
         self._runner.adopt(page)
+        # Who managed when this node joined counts only until it has heard who does now: it may have been removed since.
         known = {manager.address for manager in managers}
-        self._sessions.managers = managers + tuple(one for one in self._seeds if one.address not in known)
+        seeds = [one for one in self._seeds if one.address not in known and not (known and one.node_id)]
+        self._sessions.managers = (*managers, *seeds)
         try:
             await self._together()
         finally:

@@ -6,15 +6,18 @@ from __future__ import annotations
 import msgspec
 import pytest
 from apis import CLUSTER, ROOT, Client, Clock, FakeEngine, FakeLife, Swarm
+from builders import view
 
 from covey.api.bodies import InitRequest, JoinRequest
 from covey.api.ports import LocalState, NodeReport
+from covey.api.rotate import warnings
 from covey.api.router import ControlApi
 from covey.model.changes import ObserveNode
-from covey.model.objects import NodeState, NodeTLS
+from covey.model.objects import Cluster, NodeState, NodeTLS
 from covey.model.spec import Availability, ClusterSpec, Orchestration, Role
 from covey.model.units import SECOND
 from covey.security.ca import create_root
+from covey.security.certificate import read_certificate
 from covey.security.unlock import show
 
 
@@ -334,3 +337,11 @@ async def test_how_far_it_is_and_whom_it_waits_for(client: Client, swarm: Swarm)
     assert {"ID": "n3", "Hostname": "n3-host", "State": "down"} in shown["Waiting"]
     (warning,) = (await client.get("/info")).json["Warnings"]
     assert "waits for n3-host: bring back what is down, or remove it" in warning
+
+
+def test_the_end_of_the_root_is_warned_of_in_time():
+    known = view(Cluster(id=CLUSTER, root_certificate=ROOT.cert_pem))
+    end, day = read_certificate(ROOT.cert_pem).not_valid_after_utc.timestamp(), 86_400.0
+    assert warnings(known, end - 91 * day) == []
+    (warning,) = warnings(known, end - 89 * day)
+    assert "docker swarm ca --rotate" in warning

@@ -19,10 +19,12 @@ from covey.model.admission import Admission
 from covey.model.errors import (
     AlreadyInCluster,
     BadState,
+    EngineDown,
     FailedPrecondition,
     Forbidden,
     InvalidArgument,
     NotInCluster,
+    Unavailable,
 )
 from covey.model.secret import Secret
 from covey.model.spec import Availability, Role
@@ -91,12 +93,12 @@ class Managers:
     def __init__(self) -> None:
         self.root = ca.create_root(NOW)
         self.role, self.refusal = Role.WORKER, None
-        self.joins, self.trusted = [], b""
+        self.joins, self.trusted, self.ahead = [], b"", 0.0
 
     def admission(self, csr: bytes) -> Admission:
         if self.refusal:
             raise self.refusal
-        leaf = ca.sign(self.root, csr, NODE, self.role, CLUSTER, NOW, 3600.0)
+        leaf = ca.sign(self.root, csr, NODE, self.role, CLUSTER, NOW + self.ahead, 3600.0)
         return Admission(
             node_id=NODE,
             cluster_id=CLUSTER,
@@ -289,6 +291,31 @@ async def test_leaving_stops_clears_and_forgets(world, life):
         await life.leave(force=False)
 
 
+async def test_a_node_whose_engine_does_not_answer_stays_until_it_can_end_its_containers(world, life):
+    await life.join(joining(world))
+
+    async def no_engine(*node):
+        raise EngineDown("it does not answer")
+
+    life._clear = no_engine
+    with pytest.raises(EngineDown):
+        await life.leave(force=False)
+    assert life.status().state is LocalState.ACTIVE
+    assert world.places.load() is not None
+    life._clear = world.clear
+    await life.leave(force=False)
+    assert life.status().state is LocalState.INACTIVE
+
+
+async def test_a_demotion_that_was_cut_short_is_ended_at_the_next_start(world, life):
+    await life.join(joining(world))
+    await life.stop()
+    world.places.raft.mkdir()
+    (world.places.raft / "dek").write_bytes(b"of the state")
+    await world.life().start()
+    assert not world.places.raft.exists()
+
+
 async def test_what_a_node_of_before_ran_here_ends_once_this_host_is_another_one(world, life):
     """The cluster's directory was moved away by hand, as a message may tell one to."""
     former = Book(world.places.worker, "f" * 25)
@@ -340,6 +367,20 @@ async def test_a_renewal_changes_the_certificate_and_stops_nothing(world, life):
     assert kept == life.identity()
     assert kept.certificate != before.certificate
     assert (kept.node_id, kept.role) == (before.node_id, before.role)
+
+
+@pytest.mark.parametrize("ahead", [86_400.0, -86_400.0])
+async def test_a_certificate_that_does_not_hold_by_the_own_clock_is_not_taken(world, life, ahead):
+    """The clock of the manager that signs is wrong, or this one."""
+    await life.join(joining(world))
+    before = life.identity()
+    world.managers.ahead = ahead
+    with pytest.raises(Unavailable, match="timedatectl"):
+        await life.renew()
+    assert life.identity() == before == world.places.load()[0]
+    world.clock.ahead = ahead
+    await life.renew()
+    assert life.identity() != before
 
 
 async def test_a_renewal_that_fails_leaves_the_certificate_there_is(world, life):

@@ -105,6 +105,28 @@ def test_while_nobody_answers_it_is_tried_again_and_again_ever_less_often():
     assert max(tries) == pytest.approx(270)
 
 
+def test_who_failed_for_long_does_not_keep_a_manager_waiting_that_asks_for_it():
+    async def story(life: Life, renewals: Renewals) -> None:
+        life.failure = Unavailable("no manager answers")
+        await asyncio.sleep(40 * DAY)
+        life.failure = None
+        before = len(life.asked)
+        renewals.want()
+        await asyncio.sleep(1)
+        assert len(life.asked) == before + 1
+
+    told(story, lifetime=30 * DAY)
+
+
+def test_one_that_is_due_as_soon_as_it_is_there_is_no_busy_loop():
+    async def story(life: Life, renewals: Renewals) -> None:
+        life.lifetime = -HOUR / 2  # the root ends
+        renewals.want()
+        await asyncio.sleep(HOUR)
+
+    assert len(told(story).asked) < 100
+
+
 def test_a_full_disk_is_tried_again_too():
     async def story(life: Life, _renewals: Renewals) -> None:
         life.failure = OSError(28, "No space left on device")

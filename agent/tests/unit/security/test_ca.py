@@ -68,6 +68,12 @@ def test_a_leaf_never_outlives_its_root(ours: Cluster) -> None:
     assert leaf.not_valid_after_utc == read_certificate(ours.root.cert_pem).not_valid_after_utc
 
 
+def test_a_root_that_has_ended_certifies_nobody(ours: Cluster) -> None:
+    end = read_certificate(ours.root.cert_pem).not_valid_after_utc.timestamp()
+    with pytest.raises(errors.FailedPrecondition, match="the root certificate ended on 2047"):
+        ca.sign(ours.root, keys.make_csr(keys.new_key()), NODE, Role.WORKER, ours.cluster_id, end + 1, 86_400.0)
+
+
 @pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1()])
 def test_stronger_curves_are_signed(ours: Cluster, curve: ec.EllipticCurve) -> None:
     assert sign(ours, csr_of(ec.generate_private_key(curve), hashes.SHA384()))

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from covey.model.spec import Role
 from covey.security.lifetime import pause_after, renew_at, trouble
 
 ISSUED, HOUR, DAY = 1_800_000_000.0, 3600.0, 86_400.0
+WORKER = SimpleNamespace(role=Role.WORKER, not_before=ISSUED - HOUR, not_after=ISSUED + DAY)
 
 
 @given(life=st.floats(HOUR, 90 * DAY), dice=st.floats(0, 1, exclude_max=True))
@@ -50,10 +54,16 @@ def test_tries_come_less_often_but_many_times_in_any_life():
     ],
 )
 def test_what_is_wrong_and_what_to_do(now, words):
-    said = trouble(now, ISSUED - HOUR, ISSUED + DAY)
+    said = trouble(now, WORKER)
     assert all(word in said for word in words)
+
+
+def test_a_manager_is_not_told_to_leave_where_it_may_be_the_last_one():
+    said = trouble(ISSUED + DAY + 1, SimpleNamespace(**vars(WORKER) | {"role": Role.MANAGER}))
+    assert said.index("covey cluster recover") < said.index("leave")
+    assert "demote" in said
 
 
 @pytest.mark.parametrize("now", [ISSUED - HOUR, ISSUED, ISSUED + DAY])
 def test_in_its_time_nothing_is_wrong(now):
-    assert trouble(now, ISSUED - HOUR, ISSUED + DAY) == ""
+    assert trouble(now, WORKER) == ""

@@ -144,17 +144,16 @@ async def test_without_a_certificate_only_the_optional_door_opens(manager: Ident
 async def test_a_certificate_of_another_cluster_is_refused(
     manager: Identity, stranger: Identity, policy: Literal["optional", "required"]
 ) -> None:
-    intruder = replace(stranger, root=manager.root)  # it knows our root, but is not of it
-    why = await refused(tls.server_context(manager, policy), tls.client_context(intruder))
+    client = tls.client_context(replace(stranger, root=manager.root))  # it knows our root, but is not of it
+    client.cluster_id = ""  # nor does it mind
+    why = await refused(tls.server_context(manager, policy), client)
     assert "certificate verify failed" in why
 
 
 async def test_our_root_under_another_cluster_id_is_refused(manager: Identity, here: Cluster, now: float) -> None:
-    impostor = Cluster(to_id(9), here.root).node(3, Role.MANAGER, now=now)
-    seen = Seen()
-    assert (await served(tls.server_context(manager, "required"), tls.client_context(impostor), tls.peer, seen))[
-        0
-    ] == b"403"
+    client, seen = tls.client_context(Cluster(to_id(9), here.root).node(3, Role.MANAGER, now=now)), Seen()
+    client.cluster_id = ""  # it does not mind
+    assert (await served(tls.server_context(manager, "required"), client, tls.peer, seen))[0] == b"403"
     assert seen.refusals == [f"the certificate is of cluster {to_id(9)}, this node is in cluster {to_id(7)}"]
 
 
@@ -180,6 +179,14 @@ async def test_a_certificate_out_of_its_time_is_refused(
 async def test_a_node_does_not_talk_to_another_clusters_manager(worker: Identity, stranger: Identity) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
         await served(tls.server_context(stranger, "optional"), tls.client_context(worker), tls.peer, Seen())
+
+
+async def test_nor_to_one_under_the_same_root(worker: Identity, here: Cluster, now: float) -> None:
+    other = Cluster(to_id(9), here.root).node(3, Role.MANAGER, now=now)
+    with pytest.raises(
+        ssl.SSLCertVerificationError, match=f"of cluster {to_id(9)}, this node is in cluster {to_id(7)}"
+    ):
+        await served(tls.server_context(other, "optional"), tls.client_context(worker), tls.peer, Seen())
 
 
 async def test_nobody_talks_to_a_worker_in_a_managers_place(manager: Identity, worker: Identity) -> None:

@@ -263,6 +263,17 @@ async def test_without_a_manager_to_ask_it_says_so(house: House) -> None:
         assert worker.standing.error == "no manager's address is known"
 
 
+async def test_who_managed_when_it_joined_has_no_say_once_it_knows_who_does_now(house: House) -> None:
+    """It may have been removed since, and its certificate holds on."""
+    joined_by, now_there, named = (ManagerAddress(node_id=id_, address=f"{id_}:2377") for id_ in ("a", "b", ""))
+    house.seeds = (joined_by, named)
+    house.book.save_managers((now_there,))
+    house.managers.absent.update(one.address for one in (joined_by, now_there, named))
+    async with house.agent():
+        await asyncio.sleep(60)
+    assert {address for _, address in house.managers.connects} == {now_there.address, named.address}
+
+
 @pytest.mark.parametrize("count", [1, 3])
 async def test_silence_everywhere_is_no_busy_loop(house: House, count: int) -> None:
     house.seeds = MANAGERS[:count]
