@@ -211,6 +211,7 @@ def test_a_cluster_that_was_off_for_longer_than_its_certificates_comes_back(clus
     wait_until(
         lambda: {identity(host)["Root"].strip() for host in cluster.hosts} == {trusted}, 30, "the old root to go"
     )
+    about = status(cluster.manager)["ClusterID"]
     for host in cluster.hosts:
         host.ssh("systemctl stop covey")
         held = identity(host)
@@ -223,6 +224,7 @@ def test_a_cluster_that_was_off_for_longer_than_its_certificates_comes_back(clus
     nodes = cluster.nodes()
     assert {name: node["Status"]["State"] for name, node in nodes.items()} == dict.fromkeys(cluster.names, "ready")
     assert {name for name in nodes if "ManagerStatus" in nodes[name]} == set(cluster.managers)
+    assert {status(host)["ClusterID"] for host in cluster.hosts} == {about}
     cluster.wait_running("web", 3)
 
 
