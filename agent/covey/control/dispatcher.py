@@ -20,7 +20,7 @@ from covey.control.roster import manager_at, managers_of
 from covey.control.session import Ended, ServerChannel, Session, removed
 from covey.model.changes import ObserveNode, ObserveTask
 from covey.model.clock import Clock
-from covey.model.errors import Conflict, NotLeader
+from covey.model.errors import Conflict, InvalidArgument, NotLeader
 from covey.model.objects import NodeDescription, NodeState, NodeStatus, TaskStatus
 from covey.model.session import (
     OLDEST_PROTOCOL,
@@ -163,6 +163,8 @@ class Dispatcher:
             await self._observations.submit(*arrival)
         except (NotLeader, Conflict) as refusal:
             raise self._redirection(str(refusal)) from refusal
+        except InvalidArgument as refusal:
+            raise _refusal(str(refusal)) from refusal
 
     def _arrival(self, node_id: str, description: NodeDescription, address: str) -> tuple[Observation, ...]:
         """What to write about a node that registers; nothing if all of it is known."""

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 
+from covey.model import codec
 from covey.model.changes import Batch, ObserveNode, ObserveTask
 from covey.model.clock import Clock
-from covey.model.errors import Conflict, NotLeader, Unavailable
+from covey.model.errors import Conflict, CoveyError, InvalidArgument, NotLeader, Unavailable
 from covey.store.base import Store
 
 Observation = ObserveNode | ObserveTask
-Entry = tuple[tuple[Observation, ...], "asyncio.Future[None]"]
+Entry = tuple[tuple[Observation, ...], int, "asyncio.Future[None]"]
 
 WRITE_TIMEOUT = 5.0
 #: The least time between the beginnings of two writes.
 INTERVAL = 0.05
-#: Observations in one log entry.
-LIMIT = 2000
+#: Observations in one log entry, and their bytes; what one observation may say.
+LIMIT, SIZE, LONGEST = 2000, 1 << 20, 256 << 10
 UNCONFIRMED_PAUSE = 0.1
 
 log = logging.getLogger(__name__)
@@ -37,9 +39,18 @@ class Observations:
         self._arrived = asyncio.Event()
 
     def submit(self, *observations: Observation) -> asyncio.Future[None]:
-        """Done once they are in the state; fails with NotLeader when they will not be written here."""
+        """Done once they are in the state; fails with NotLeader when they will not be written here.
+
+        InvalidArgument, and none of them is written, where a worker says more than any has to say.
+        """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((observations, future))
+        sizes = [len(codec.encode(each)) for each in observations]
+        if max(sizes, default=0) > LONGEST:
+            future.set_exception(InvalidArgument(f"an observation of {max(sizes)} bytes; at most {LONGEST} are taken"))
+            future.exception()
+            return future
+        pieces = list(_pieces(observations, sizes))
+        self._waiting += [(piece, size, future if last else _unheard()) for piece, size, last in pieces]
         self._arrived.set()
         return future
 
@@ -58,10 +69,10 @@ class Observations:
 
     def _take(self) -> list[Entry]:
         """The oldest entries, up to the limit."""
-        count = size = 0
-        for observations, _ in self._waiting:
-            size += len(observations)
-            if count and size > LIMIT:
+        count = number = bytes_ = 0
+        for observations, size, _ in self._waiting:
+            number, bytes_ = number + len(observations), bytes_ + size
+            if count and (number > LIMIT or bytes_ > SIZE):
                 break
             count += 1
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
@@ -71,14 +82,15 @@ class Observations:
 
     async def _write(self, entries: list[Entry]) -> None:
         try:
-            await self._propose(tuple(observation for observations, _ in entries for observation in observations))
-        except (NotLeader, Conflict) as refusal:
-            log.info("observations of workers were not written: %s", refusal)
+            await self._propose(tuple(observation for observations, _, _ in entries for observation in observations))
+        except CoveyError as refusal:
+            told = log.info if isinstance(refusal, (NotLeader, Conflict)) else log.error
+            told("observations of workers were not written: %s", refusal)
             _fail(entries, refusal)
         except asyncio.CancelledError:
             _fail(entries, NotLeader(None))
             raise
-        for _, future in entries:
+        for _, _, future in entries:
             if not future.done():
                 future.set_result(None)
 
@@ -86,7 +98,8 @@ class Observations:
         leadership = self._store.leadership()
         if not leadership.leading:
             raise NotLeader(leadership.leader)
-        batch = Batch(self._clock.new_id(), self._clock.now(), changes, fence=leadership.term)
+        # Without an id: twice is as once, and the state remembers only so many.
+        batch = Batch("", self._clock.now(), changes, fence=leadership.term)
         while True:
             try:
                 await self._store.propose(batch, WRITE_TIMEOUT)
@@ -97,8 +110,25 @@ class Observations:
             return
 
 
+def _pieces(
+    observations: tuple[Observation, ...], sizes: list[int]
+) -> Iterator[tuple[tuple[Observation, ...], int, bool]]:
+    """What one worker says, in parts that fit into an entry, their sizes, and whether it is the last part."""
+    begin, size = 0, 0
+    for position, own in enumerate(sizes):
+        if size and size + own > SIZE:
+            yield observations[begin:position], size, False
+            begin, size = position, 0
+        size += own
+    yield observations[begin:], size, True
+
+
+def _unheard() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
 def _fail(entries: list[Entry], reason: Exception) -> None:
-    for _, future in entries:
+    for _, _, future in entries:
         if not future.done():
             future.set_exception(reason)
             future.exception()  # its submitter may be gone; the reason was logged

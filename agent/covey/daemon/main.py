@@ -93,6 +93,10 @@ class Daemon:
         over = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, over.set)
+        with self._places.held():
+            await self._live(over)
+
+    async def _live(self, over: asyncio.Event) -> None:
         await self._life.start()
         try:
             self._supervisor.start("renewal of the certificate", self._renewals.run())

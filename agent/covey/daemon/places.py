@@ -10,7 +10,11 @@ kept/      Raft directories of before a recovery, by time; until a person delete
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -99,6 +103,19 @@ class Places:
         for left in (self.next_raft, self.next_raft.with_name(self.next_raft.name + ".new")):
             if left.exists():
                 shutil.rmtree(left)  # a recovery that was interrupted before it counted
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, the state directory is this process's alone; BadState where another agent has it."""
+        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.state / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise BadState(f"{self.state}: another agent uses this directory; stop that one first") from error
+        finally:
+            os.close(descriptor)
 
     def load(self) -> tuple[identity.Identity, Settings] | None:
         """Who this node is, None if it is in no cluster; BadState if what says so is damaged, Locked."""

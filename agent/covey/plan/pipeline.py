@@ -54,8 +54,8 @@ PLANNERS: tuple[Planner, ...] = (
 
 #: Planners are no longer asked once they wanted this many changes; the next plan is due at once.
 LIMIT = 5000
-#: A transaction is closed after this many bytes of objects, so that it stays a small entry of the log.
-SIZE = 2 << 20
+#: A transaction holds no more bytes of changes than this, half of what the store takes in one.
+SIZE = 1 << 20
 
 
 def settle(view: View, now: float, new_id: NewId, limit: int = LIMIT) -> Plan:
@@ -119,14 +119,22 @@ def difference(view: View, scratch: View, touched: Iterable[tuple[str, str]]) ->
 
 
 def _cut(groups: Iterable[list[Change]], limit: int) -> list[Change]:
-    """As many whole groups as one transaction should hold, one at least."""
+    """As many whole groups as one transaction should hold; of the first, if that alone is too large, what fits.
+
+    A slot whose old task ends in one transaction and whose next one begins in another is without a task in between, and
+    the planners give it one: late, but never stuck.
+    """
     changes: list[Change] = []
     size = 0
     for group in groups:
-        if len(changes) >= limit or size >= SIZE:
+        sizes = [len(codec.encode(each)) for each in group]
+        if changes and (len(changes) >= limit or size + sum(sizes) > SIZE):
             break
-        changes += group
-        size += sum(len(codec.encode(each.object)) for each in group if isinstance(each, (Create, Update)))
+        for change, own in zip(group, sizes, strict=True):
+            if changes and size + own > SIZE:
+                return changes
+            changes.append(change)
+            size += own
     return changes
 
 

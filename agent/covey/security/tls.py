@@ -33,7 +33,7 @@ class _Connection(ssl.SSLObject):
         try:
             require_manager(self)
         except errors.Forbidden as refusal:
-            error = ssl.SSLCertVerificationError(str(refusal))
+            error = ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, str(refusal))
             error.verify_code, error.verify_message = 0, str(refusal)
             raise error from refusal
 

@@ -30,8 +30,8 @@ from covey.model.spec import ContainerSpec
 from covey.model.tasks import TaskState, is_terminal
 from covey.state.view import View
 
-#: How many request ids are remembered; a retry comes within seconds.
-REMEMBERED_REQUESTS = 1024
+#: How many request ids are remembered.  A retry comes within seconds; observations, of which there are many, have none.
+REMEMBERED_REQUESTS = 4096
 
 
 @dataclass(frozen=True, slots=True)

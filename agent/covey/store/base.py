@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from covey.model.changes import Batch
+from covey.model.errors import InvalidArgument
 from covey.state.view import View
 
 
@@ -23,6 +24,16 @@ class Leadership:
     term: int = 0
     leader: str | None = None
     leading: bool = False
+
+
+#: Bytes of one command, as it is written.
+MAX_COMMAND = 2 << 20
+
+
+def require_fits(command: bytes) -> None:
+    """InvalidArgument for a command that is larger than a store takes."""
+    if len(command) > MAX_COMMAND:
+        raise InvalidArgument(f"one change of {len(command)} bytes; at most {MAX_COMMAND} fit into one")
 
 
 class Waiter:

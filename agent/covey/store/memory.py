@@ -14,7 +14,7 @@ from covey.model.errors import FailedPrecondition, NotLeader
 from covey.state.apply import apply
 from covey.state.codec import decode_batch, encode_batch
 from covey.state.view import View
-from covey.store.base import Leadership, Notifier, Waiter
+from covey.store.base import Leadership, Notifier, Waiter, require_fits
 
 
 class MemoryStore:
@@ -83,8 +83,10 @@ class MemoryStore:
         self._require_leadership()
         if batch.fence not in (0, self._leadership.term):
             raise NotLeader(None)
+        command = encode_batch(batch)
+        require_fits(command)
         self._index += 1
-        self._view, outcome = apply(self._view, decode_batch(encode_batch(batch)), self._index)
+        self._view, outcome = apply(self._view, decode_batch(command), self._index)
         self._notifier.notify()
         if outcome.error is not None:
             raise outcome.error

@@ -6,7 +6,8 @@ import asyncio
 import pytest
 
 from covey.model.changes import Batch
-from covey.model.errors import Conflict, FailedPrecondition, NotFound, NotLeader, OutOfSequence
+from covey.model.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound, NotLeader, OutOfSequence
+from covey.store.base import MAX_COMMAND
 from covey.store.memory import MemoryStore
 from tests.raft.harness import Authority, Cluster, create, delete, eventually
 
@@ -44,6 +45,12 @@ async def test_a_taken_name_is_a_conflict_and_changes_nothing(store):
     with pytest.raises(Conflict, match="web already exists"):
         await store.propose(create("web"), 5)
     assert list(store.view().services) == ["web"]
+
+
+async def test_a_command_that_no_entry_holds_is_refused_and_changes_nothing(store):
+    with pytest.raises(InvalidArgument, match="at most 2097152 fit into one"):
+        await store.propose(create("x" * MAX_COMMAND), 5)
+    assert not store.view().services
 
 
 async def test_a_stale_version_is_out_of_sequence(store):

@@ -5,6 +5,9 @@ import asyncio
 import contextlib
 import itertools
 import ssl
+import subprocess
+import sys
+import zlib
 
 import pytest
 
@@ -116,9 +119,12 @@ async def test_plain_tcp_is_refused(member, unharmed):
 
 
 async def test_a_pickle_is_never_opened(tmp_path, cluster, member, unharmed):
-    """The stock transport would run this before it asks who is there."""
+    """The stock transport unpickles what it has decompressed, before it asks who is there."""
     marker = tmp_path / "owned"
-    body = f"cos\nsystem\n(S'touch {marker}'\ntR.".encode()
+    body = zlib.compress(f"cos\nsystem\n(S'touch {marker}'\ntR.".encode())
+    stock = "import pickle, sys, zlib; pickle.loads(zlib.decompress(sys.stdin.buffer.read()))"
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", stock], input=body, check=True)
+    marker.unlink()
     context = cluster.authority.contexts("node-b").client()
     await speak(member, context, len(body).to_bytes(4, "little") + body)
     await unharmed()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from covey.model.errors import FailedPrecondition
+from covey.model.errors import BadState, FailedPrecondition
 from covey.store.raft.segment import Entry
 
 _MARK_BYTES = 8
@@ -62,10 +62,17 @@ def encode_change(change: Change) -> bytes:
 
 
 def decode_change(command: bytes) -> Change | None:
-    """The change that an entry makes, None if it is another kind of entry."""
-    if command[:1] != bytes([MEMBERSHIP]):
+    """The change that an entry makes, None if it is another kind of entry; BadState for what a later release wrote."""
+    kind = command[0] if command else -1
+    if kind in {REGULAR, NO_OP}:
         return None
-    return msgspec.msgpack.decode(command[1:], type=Change)
+    change = msgspec.msgpack.decode(command[1:], type=Change) if kind == MEMBERSHIP else None
+    if change is None or change.version != _VERSION:
+        raise BadState(
+            f"an entry of the log is of a kind ({kind}, version {change.version if change else 0}) that this release "
+            "does not know: upgrade this manager"
+        )
+    return change
 
 
 def members_after(members: Mapping[str, str], entries: Iterable[Entry]) -> dict[str, str]:

@@ -227,8 +227,11 @@ class Snapshots:
         """The ids of the data keys that these files need; None if a file has just been begun."""
         found = set()
         for path in self.path.parent.glob(self.path.name + "*"):
-            with path.open("rb") as file:
-                head = file.read(len(_MAGIC) + KEY_ID_SIZE)
+            try:
+                with path.open("rb") as file:
+                    head = file.read(len(_MAGIC) + KEY_ID_SIZE)
+            except FileNotFoundError:  # its writer has just given it up
+                continue
             if len(head) < len(_MAGIC) + KEY_ID_SIZE:
                 return None
             found.add(head[len(_MAGIC) :])

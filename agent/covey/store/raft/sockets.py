@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import socket
 
@@ -16,11 +17,16 @@ PAUSE = 0.1
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host and port of ``host:port`` or ``[v6]:port``; OSError if it is neither."""
+    """Host and port of ``IP:port`` or ``[v6]:port``; OSError if it is neither.  Names are not looked up."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise OSError(f"{address!r} is not host:port")
-    return host.strip("[]"), int(port)
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+        number = int(port) if port.isdecimal() else 0
+    except ValueError:
+        number = 0
+    if not 0 < number < 1 << 16:
+        raise OSError(f"{address!r} is no IP address and port")
+    return host.strip("[]"), number
 
 
 def tune(connection: socket.socket) -> None:

@@ -16,13 +16,13 @@ from types import MappingProxyType
 from typing import Any
 
 from covey.model.changes import Batch
-from covey.model.errors import CoveyError, InvalidArgument, Unavailable
+from covey.model.errors import CoveyError, Unavailable
 from covey.model.secret import Secret
 from covey.state.apply import Outcome
 from covey.state.codec import CODEC, Codec
 from covey.state.formats import require_readers
 from covey.state.view import View
-from covey.store.base import Leadership, Notifier, Waiter
+from covey.store.base import Leadership, Notifier, Waiter, require_fits
 from covey.store.raft import epoch as epochs
 from covey.store.raft.disk import Disk
 from covey.store.raft.driver import Answer
@@ -33,7 +33,7 @@ from covey.store.raft.membership import first_entries, joiner_entries, new_raft_
 from covey.store.raft.segment import Entry
 from covey.store.raft.timings import Timings
 from covey.store.raft.transport import Contexts, Identify, TlsNetwork
-from covey.store.raft.wire import MAX_COMMAND, Hello
+from covey.store.raft.wire import Hello
 
 _log = logging.getLogger(__name__)
 
@@ -223,8 +223,7 @@ class RaftStore:
         codec = self._settings.codec
         require_readers(self.view(), codec.format_of(batch))
         command = codec.encode_batch(batch)
-        if len(command) > MAX_COMMAND:
-            raise InvalidArgument(f"one change of {len(command)} bytes; at most {MAX_COMMAND} fit into one")
+        require_fits(command)
         outcome: Outcome = await self._ask(timeout, lambda engine, answer: engine.propose(command, batch.fence, answer))
         if outcome.error is not None:
             raise outcome.error

@@ -18,7 +18,6 @@ PROTOCOL = 2
 #: A batch of entries, the largest entry and their wrapping fit; anything longer is not ours.
 MAX_FRAME = 8 << 20
 BATCH_BYTES = 4 << 20
-MAX_COMMAND = 2 << 20
 
 _HEAD = struct.Struct("<IB")
 

@@ -9,9 +9,9 @@ import asyncio
 import builders
 import pytest
 
-from covey.control.observations import LIMIT, Observations
+from covey.control.observations import LIMIT, LONGEST, Observations
 from covey.model.changes import Batch, Create, ObserveNode
-from covey.model.errors import NotLeader
+from covey.model.errors import FailedPrecondition, InvalidArgument, NotLeader
 from covey.model.objects import NodeDescription
 from covey.store.memory import MemoryStore
 
@@ -82,4 +82,44 @@ async def test_an_entry_has_a_limit(store, clock):
     half = [word("x")] * (LIMIT // 2)
     await asyncio.gather(*(queue.submit(*half) for _ in range(3)), queue.submit(*half, *half, *half))
     assert store.sizes == (LIMIT, LIMIT // 2, 3 * LIMIT // 2)
+    await ended(running)
+
+
+async def test_many_bytes_are_several_entries_and_done_when_all_are_in(store, clock):
+    await store.propose(Batch("", 1.0, (Create(builders.node("n1")),)), 1)
+    queue = Observations(store, clock)
+    running = asyncio.create_task(queue.run())
+    store.sizes = ()
+    done = queue.submit(*(word("h" * (LONGEST - 1000)) for _ in range(10)))
+    await asyncio.sleep(2.5)
+    assert not done.done()
+    await done
+    assert store.sizes == (4, 4, 2)
+    await ended(running)
+
+
+async def test_a_word_that_is_too_long_is_refused_and_holds_nobody_up(store, clock):
+    await store.propose(Batch("", 1.0, (Create(builders.node("n1")),)), 1)
+    queue = Observations(store, clock)
+    running = asyncio.create_task(queue.run())
+    with pytest.raises(InvalidArgument, match=f"at most {LONGEST}"):
+        await queue.submit(word("a"), word("h" * LONGEST))
+    await queue.submit(word("b"))
+    assert store.view().nodes["n1"].description.hostname == "b"
+    await ended(running)
+
+
+async def test_what_the_store_refuses_for_another_reason_ends_nothing(store, clock):
+    await store.propose(Batch("", 1.0, (Create(builders.node("n1")),)), 1)
+    queue, propose = Observations(store, clock), store.propose
+
+    async def refuse(batch, timeout):
+        store.propose = propose
+        raise FailedPrecondition("not yet")
+
+    store.propose = refuse
+    running = asyncio.create_task(queue.run())
+    with pytest.raises(FailedPrecondition):
+        await queue.submit(word("a"))
+    await queue.submit(word("b"))
     await ended(running)

@@ -106,3 +106,13 @@ def test_a_recovery_interrupted_before_it_counted_is_dropped(tmp_path):
     places.prepare()
     assert [path.name for path in places.cluster.iterdir()] == ["raft"]
     assert (places.raft / "journal").read_text() == "old"
+
+
+def test_two_agents_do_not_share_a_directory(tmp_path):
+    places = Places(tmp_path / "state")
+    with places.held():
+        with pytest.raises(BadState, match="another agent uses this directory"), Places(tmp_path / "state").held():
+            pass
+        places.prepare()
+    with places.held():
+        pass

@@ -54,6 +54,7 @@ def as_foreigner(net, foreign, number: int = LEADER):
     def context() -> ssl.SSLContext:
         made = tls.client_context(identity)
         made.load_verify_locations(cadata=net.authority.root.cert_pem.decode())
+        made.cluster_id = ""
         return made
 
     return net.as_context(context)
@@ -354,6 +355,7 @@ async def test_no_session_without_a_certificate_of_the_cluster(net, sessions, fo
     def context() -> ssl.SSLContext:
         made = tls.client_context(foreign.identity(WORKER, Role.WORKER))
         made.load_verify_locations(cadata=net.authority.root.cert_pem.decode())
+        made.cluster_id = ""
         return made
 
     with pytest.raises(ConnectionError):

@@ -15,6 +15,7 @@ from covey.plan import pipeline
 from covey.plan.base import Plan, earliest
 from covey.plan.pipeline import settle
 from covey.state.codec import encode_batch
+from covey.store.base import MAX_COMMAND
 
 NOW = 1000.0
 
@@ -81,8 +82,19 @@ def test_large_specs_make_small_transactions():
         world = after(world, *plan.changes, at=NOW)
         sizes.append(len(encode_batch(Batch("", NOW, plan.changes))))
         assert (plan.wake_at == NOW) is (len(world.tasks) < 50)
-    assert len(sizes) == 3
-    assert max(sizes) < pipeline.SIZE + 200_000
+    assert len(sizes) == 5
+    assert max(sizes) < pipeline.SIZE + 1000 < MAX_COMMAND
+
+
+def test_a_slot_too_large_for_one_transaction_takes_two():
+    web = service("web", 1, labels={"story": "x" * 800_000})
+    world, ids, sizes = view(node("n1"), web, task(web, 1, S.FAILED, on="n1")), Ids(), []
+    while (plan := settle(world, NOW, ids)).changes:
+        world = after(world, *plan.changes, at=NOW)
+        sizes.append(len(encode_batch(Batch("", NOW, plan.changes))))
+        assert len(sizes) < 9
+    assert max(sizes) < MAX_COMMAND
+    assert [t.desired_state for t in world.tasks.values() if t.desired_state is S.RUNNING] == [S.RUNNING]
 
 
 def test_an_update_is_known_before_its_tasks():

@@ -2,6 +2,8 @@
 """One core alone, spoken to by hand: the cases of raft.md in which stock pysyncobj lost acknowledged writes."""
 
 import os
+import subprocess
+import sys
 from concurrent.futures import Future
 
 import pysyncobj.syncobj as library
@@ -446,3 +448,9 @@ def test_a_read_needs_the_word_of_a_majority_after_it_was_asked(lone):
     lone.hears("second", Ack(old.term, lone.core.outbox.seq, old.next_index, False, True))
     lone.driver.tick()
     assert reads == [lone.core.raftLastApplied]
+
+
+def test_another_release_of_pysyncobj_is_refused():
+    other = "import pysyncobj.syncobj as library; library.VERSION = '0.3.18'; import covey.store.raft.core"
+    refused = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True)
+    assert "ImportError: pysyncobj 0.3.18 is installed, but the store is made for 0.3.17 and no other" in refused.stderr

@@ -3,7 +3,7 @@
 
 import pytest
 
-from covey.model.errors import FailedPrecondition
+from covey.model.errors import BadState, FailedPrecondition
 from covey.store.raft.membership import (
     Change,
     check_change,
@@ -21,6 +21,16 @@ def test_a_change_survives_the_log():
     change = Change(True, "a", "a:1")
     assert decode_change(encode_change(change)) == change
     assert decode_change(b"\x00" + encode_change(change)) is None
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [encode_change(Change(True, "a", "a:1", 2)), b"\x07of a later release", b""],
+    ids=["change", "kind", "none"],
+)
+def test_an_entry_that_a_later_release_wrote_is_not_passed_over(entry):
+    with pytest.raises(BadState, match="upgrade this manager"):
+        decode_change(entry)
 
 
 def test_members_follow_the_log():

@@ -18,9 +18,11 @@ def test_an_address_is_a_host_and_a_port(address, parts):
     assert sockets.split_address(address) == parts
 
 
-@pytest.mark.parametrize("address", ["", "192.0.2.1", ":2378", "host:http", "host:"])
+@pytest.mark.parametrize(
+    "address", ["", "192.0.2.1", ":2378", "a..b:1", "192.0.2.1:http", "192.0.2.1:", "192.0.2.1:0", "192.0.2.1:92378"]
+)
 def test_what_is_no_address_cannot_be_dialled(address):
-    with pytest.raises(OSError, match="is not host:port"):
+    with pytest.raises(OSError, match="is no IP address and port"):
         sockets.split_address(address)
 
 
