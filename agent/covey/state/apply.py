@@ -31,7 +31,7 @@ from covey.model.tasks import TaskState, is_terminal
 from covey.state.view import View
 
 #: How many request ids are remembered.  A retry comes within seconds; observations, of which there are many, have none.
-REMEMBERED_REQUESTS = 4096
+REMEMBERED_REQUESTS = 1024
 
 
 @dataclass(frozen=True, slots=True)
