@@ -56,11 +56,6 @@ def restart(cluster: Cluster, *hosts: Host) -> None:
         wait_until(lambda host=host: state(cluster, host) == "locked", 30, f"{host.name} to say that it is locked")
 
 
-def whole(cluster: Cluster) -> bool:
-    nodes = cluster.nodes().values()
-    return len(nodes) == 3 and all(node["ManagerStatus"]["Reachability"] == "reachable" for node in nodes)
-
-
 def test_locking_the_life_of_a_key_and_unlocking(cluster: Cluster) -> None:
     first, second, _ = cluster.hosts
     before = cluster.everything()
@@ -78,7 +73,7 @@ def test_locking_the_life_of_a_key_and_unlocking(cluster: Cluster) -> None:
     assert "invalid key provided" in unlock(second, WRONG).err
     assert state(cluster, second) == "locked"
     assert unlock(second, key).code == 0
-    wait_until(lambda: whole(cluster), 40, "all managers to be reachable again")
+    cluster.wait_managers(40)
     assert "swarm is not locked" in unlock(second, key).err
     assert cluster.everything() == before
 
@@ -90,14 +85,14 @@ def test_locking_the_life_of_a_key_and_unlocking(cluster: Cluster) -> None:
     for host in cluster.hosts:
         assert "invalid key provided" in unlock(host, key).err
         assert unlock(host, newer).code == 0
-    wait_until(lambda: whole(cluster), 60, "all managers to be reachable again")
+    cluster.wait_managers()
     assert cluster.everything() == before
 
     cluster.docker("swarm", "update", "--autolock=false")
     for host in cluster.hosts:
         wait_until(lambda host=host: not is_locked_on_disk(host), 20, f"{host.name} to unlock its disk")
         host.ssh("systemctl restart covey")
-    wait_until(lambda: whole(cluster), 60, "all managers to be reachable again")
+    cluster.wait_managers()
     assert cluster.everything() == before
 
 
@@ -110,7 +105,7 @@ def test_the_playbook_locks_with_the_key_of_a_vault_and_unlocks_what_it_finds_lo
     assert unlock_key(cluster.docker("swarm", "unlock-key")) == key
     restart(cluster, *cluster.hosts)
     unlocked = cluster.site(cluster_autolock=True, cluster_unlock_key=key)
-    wait_until(lambda: whole(cluster), 60, "all managers to be reachable again")
+    cluster.wait_managers()
     assert not any(cluster.site(cluster_autolock=True, cluster_unlock_key=key).changed.values())
     assert key not in locked.output + unlocked.output
     assert cluster.everything() == before

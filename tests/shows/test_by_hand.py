@@ -42,10 +42,6 @@ def voting(cluster: Cluster) -> list[str]:
     return [name for name, _, managing in listed(cluster) if managing in {"Leader", "Reachable"}]
 
 
-def wait_whole(cluster: Cluster) -> None:
-    wait_until(lambda: voting(cluster) == cluster.managers, 60, "all managers to vote")
-
-
 def address(cluster: Cluster, host: Host) -> str:
     """By which the others know it."""
     return str(cluster.nodes()[host.name]["ManagerStatus"]["Addr"])
@@ -73,7 +69,7 @@ def test_a_manager_moves_to_another_address(cluster: Cluster) -> None:
     edit = "echo 'advertise_addr = \"192.0.2.13\"' >> /etc/covey/coveyd.toml"
     follow("managers.md", edit, yew, {"192.0.2.13": yew.address})
     follow("managers.md", "systemctl restart covey", yew)
-    wait_whole(cluster)
+    cluster.wait_managers()
     assert address(cluster, yew) == f"{yew.address}:2377"
     assert cluster.nodes()["yew"]["ID"] == node
     cluster.wait_running("web", 3)
@@ -86,7 +82,7 @@ def test_the_playbook_moves_one(cluster: Cluster) -> None:
     bay.boot()
     play = cluster.site()
     assert play.changed["fir"] == 0
-    wait_whole(cluster)
+    cluster.wait_managers()
     assert address(cluster, bay) == f"{bay.address}:2377"
     assert {name: node["ID"] for name, node in cluster.nodes().items()} == before
     cluster.wait_running("web", 3)
@@ -106,7 +102,7 @@ def test_a_dead_manager_is_replaced(cluster: Cluster) -> None:
     follow("managers.md", "docker swarm leave --force", yew)
     assert cluster.containers(yew) == {}
     join(cluster, yew)
-    wait_whole(cluster)
+    cluster.wait_managers()
     cluster.wait_running("web", 3)
 
 
@@ -117,11 +113,11 @@ def test_a_manager_that_leaves_by_itself_is_demoted_and_removed(cluster: Cluster
     for line in ("docker node demote HOST", "docker node rm HOST"):
         follow("managers.md", line, cluster.manager, {"HOST": "yew"})
     join(cluster, yew)
-    wait_whole(cluster)
+    cluster.wait_managers()
     follow("managers.md", "docker node demote HOST", cluster.manager, {"HOST": "yew"})
     wait_until(lambda: ("yew", "Ready", "") in listed(cluster), 60, "yew to be a worker")
     follow("managers.md", "docker node promote HOST", cluster.manager, {"HOST": "yew"})
-    wait_whole(cluster)
+    cluster.wait_managers()
 
 
 def test_a_manager_that_was_demoted_and_promoted_while_it_was_away_votes_again(cluster: Cluster) -> None:
@@ -131,7 +127,7 @@ def test_a_manager_that_was_demoted_and_promoted_while_it_was_away_votes_again(c
     for line in ("docker node demote HOST", "docker node promote HOST"):
         follow("managers.md", line, cluster.manager, {"HOST": "yew"})
     yew.ssh("systemctl start covey")
-    wait_whole(cluster)
+    cluster.wait_managers()
     assert cluster.everything() == before
 
 
@@ -186,7 +182,7 @@ def test_backed_up_and_restored_where_no_manager_is_left(cluster: Cluster) -> No
         follow("restore.md", "docker node rm --force ID", bay, {"ID": gone["ID"]})
     join(cluster, fir)
     follow("restore.md", "docker node promote", bay, {"promote": "promote yew"})
-    wait_whole(cluster)
+    cluster.wait_managers()
     cluster.wait_running("web", 3)
     assert cluster.containers(yew) == running
     for role in ("worker", "manager"):

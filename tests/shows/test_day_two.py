@@ -14,7 +14,6 @@ import pytest
 
 from covey import __version__
 from covey_lab.host import Host
-from covey_lab.waiting import wait_until
 from covey_shows.cluster import Artifact, Cluster
 from covey_shows.guide import follow
 
@@ -60,12 +59,6 @@ def cluster(make_cluster: Callable[..., Cluster]) -> Iterator[Cluster]:
 def leader(cluster: Cluster) -> str:
     (found,) = [name for name, node in cluster.nodes().items() if node.get("ManagerStatus", {}).get("Leader")]
     return found
-
-
-def whole(cluster: Cluster) -> bool:
-    """Whether every manager is reachable."""
-    nodes = cluster.nodes()
-    return all(nodes[name]["ManagerStatus"]["Reachability"] == "reachable" for name in cluster.managers)
 
 
 def release(cluster: Cluster, host: Host) -> str:
@@ -122,7 +115,7 @@ def refused(release: str, *hosts: Host) -> Iterator[None]:
 def test_a_release_that_does_not_start_is_taken_back_and_nobody_else_gets_it(
     cluster: Cluster, coming: Artifact
 ) -> None:
-    wait_until(lambda: whole(cluster), 40, "all managers to be reachable")
+    cluster.wait_managers(40)
     containers, before = cluster.everything(), started(cluster)
     cluster.artifact, current = coming, cluster.artifact
     with refused(NEXT, *cluster.managing):
@@ -138,7 +131,7 @@ def test_a_release_that_does_not_start_is_taken_back_and_nobody_else_gets_it(
 
 
 def test_managers_follow_each_other_and_who_leads_comes_last(cluster: Cluster, coming: Artifact) -> None:
-    wait_until(lambda: whole(cluster), 40, "all managers to be reachable")
+    cluster.wait_managers(40)
     cluster.artifact = coming
     containers, led = cluster.everything(), leader(cluster)
     checked = cluster.play("upgrade", "--check", "--limit", led)
@@ -162,7 +155,7 @@ def put_back_by_hand(host: Host) -> None:
 
 def test_the_way_back_is_the_same_and_needs_the_key_of_locked_managers(cluster: Cluster, artifact: Artifact) -> None:
     """The first worker cannot go back, and nobody after it does until it can."""
-    wait_until(lambda: whole(cluster), 40, "all managers to be reachable")
+    cluster.wait_managers(40)
     containers, before = cluster.everything(), started(cluster)
     key = cluster.docker("swarm", "update", "--autolock=true").split("SWMKEY-1-")[1].split()[0]
     cluster.artifact = artifact

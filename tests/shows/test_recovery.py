@@ -155,10 +155,6 @@ def managers(cluster: Cluster) -> dict[str, str]:
     return dict(line.split("=") for line in out.split())
 
 
-def whole(cluster: Cluster) -> bool:
-    return sorted(managers(cluster).values()) == ["Leader", "Reachable", "Reachable"]
-
-
 def lose_agent(host: Host) -> None:
     """No word from it any more, while its containers run on."""
     host.allow_restarts("covey")
@@ -221,7 +217,7 @@ def test_two_of_three_managers_are_lost_and_come_back_as_workers(cluster: Cluste
     assert cluster.containers(left) == running
 
     cluster.play("recover")
-    wait_until(lambda: whole(cluster), 30, "all to vote")
+    cluster.wait_managers(30)
     assert ids(cluster) == nodes
     assert cluster.containers(left) == running
     abouts = [cluster.get("/covey/v1/status", on=host) for host in cluster.hosts]
@@ -261,7 +257,7 @@ def test_a_locked_manager_is_unlocked_and_never_made_to_leave(cluster: Cluster) 
     assert "state      locked" in refused(locked, "status")
     play = cluster.play("recover", "--limit", "west", "-vvv", variables={"cluster_unlock_key": f"SWMKEY-1-{key}"})
     assert key not in play.output
-    wait_until(lambda: whole(cluster), 30, "all to vote")
+    cluster.wait_managers(30)
     cluster.docker("swarm", "update", "--autolock=false")
     assert ([cluster.containers(host) for host in others], ids(cluster)) == (before, nodes)
 

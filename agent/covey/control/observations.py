@@ -18,12 +18,13 @@ from covey.model.errors import Conflict, CoveyError, InvalidArgument, NotLeader,
 from covey.store.base import Store
 
 Observation = ObserveNode | ObserveTask
-Entry = tuple[tuple[Observation, ...], int, "asyncio.Future[None]"]
+Sized = tuple[Observation, int]
+Entry = tuple[list[Sized], "asyncio.Future[None]"]
 
 WRITE_TIMEOUT = 5.0
 #: The least time between the beginnings of two writes.
 INTERVAL = 0.05
-#: Observations in one log entry, and their bytes; what one observation may say.
+#: Observations that are written together, the bytes of them in one log entry, and of one of them.
 LIMIT, SIZE, LONGEST = 2000, 1 << 20, 256 << 10
 UNCONFIRMED_PAUSE = 0.1
 
@@ -44,13 +45,13 @@ class Observations:
         InvalidArgument, and none of them is written, where a worker says more than any has to say.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        sizes = [len(codec.encode(each)) for each in observations]
-        if max(sizes, default=0) > LONGEST:
-            future.set_exception(InvalidArgument(f"an observation of {max(sizes)} bytes; at most {LONGEST} are taken"))
+        sized = [(each, len(codec.encode(each))) for each in observations]
+        longest = max((size for _, size in sized), default=0)
+        if longest > LONGEST:
+            future.set_exception(InvalidArgument(f"an observation of {longest} bytes; at most {LONGEST} are taken"))
             future.exception()
             return future
-        pieces = list(_pieces(observations, sizes))
-        self._waiting += [(piece, size, future if last else _unheard()) for piece, size, last in pieces]
+        self._waiting.append((sized, future))
         self._arrived.set()
         return future
 
@@ -69,10 +70,10 @@ class Observations:
 
     def _take(self) -> list[Entry]:
         """The oldest entries, up to the limit."""
-        count = number = bytes_ = 0
-        for observations, size, _ in self._waiting:
-            number, bytes_ = number + len(observations), bytes_ + size
-            if count and (number > LIMIT or bytes_ > SIZE):
+        count = number = 0
+        for sized, _ in self._waiting:
+            number += len(sized)
+            if count and number > LIMIT:
                 break
             count += 1
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
@@ -82,7 +83,8 @@ class Observations:
 
     async def _write(self, entries: list[Entry]) -> None:
         try:
-            await self._propose(tuple(observation for observations, _, _ in entries for observation in observations))
+            for changes in _parts([each for sized, _ in entries for each in sized]):
+                await self._propose(changes)
         except CoveyError as refusal:
             told = log.info if isinstance(refusal, (NotLeader, Conflict)) else log.error
             told("observations of workers were not written: %s", refusal)
@@ -90,7 +92,7 @@ class Observations:
         except asyncio.CancelledError:
             _fail(entries, NotLeader(None))
             raise
-        for _, _, future in entries:
+        for _, future in entries:
             if not future.done():
                 future.set_result(None)
 
@@ -110,25 +112,21 @@ class Observations:
             return
 
 
-def _pieces(
-    observations: tuple[Observation, ...], sizes: list[int]
-) -> Iterator[tuple[tuple[Observation, ...], int, bool]]:
-    """What one worker says, in parts that fit into an entry, their sizes, and whether it is the last part."""
-    begin, size = 0, 0
-    for position, own in enumerate(sizes):
-        if size and size + own > SIZE:
-            yield observations[begin:position], size, False
-            begin, size = position, 0
-        size += own
-    yield observations[begin:], size, True
-
-
-def _unheard() -> asyncio.Future[None]:
-    return asyncio.get_running_loop().create_future()
+def _parts(sized: list[Sized]) -> Iterator[tuple[Observation, ...]]:
+    """As few log entries as hold them."""
+    part: list[Observation] = []
+    total = 0
+    for observation, size in sized:
+        if part and total + size > SIZE:
+            yield tuple(part)
+            part, total = [], 0
+        part.append(observation)
+        total += size
+    yield tuple(part)
 
 
 def _fail(entries: list[Entry], reason: Exception) -> None:
-    for _, _, future in entries:
+    for _, future in entries:
         if not future.done():
             future.set_exception(reason)
             future.exception()  # its submitter may be gone; the reason was logged

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import socket
 
 from covey.model.errors import FailedPrecondition, InvalidArgument
+
+log = logging.getLogger(__name__)
 
 #: For asking the kernel for a route; nothing is ever sent (RFC 5737, RFC 3849).
 _SOMEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
@@ -39,6 +42,22 @@ def is_here(address: str) -> bool:
         except OSError:
             return False
         return True
+
+
+def at_home(advertised: str, wanted: str) -> str:
+    """The address by which others should know this host now: ``wanted``, once ``advertised`` is no longer here."""
+    if is_here(advertised):
+        return advertised
+    address = advertise_address(wanted) if wanted else advertised
+    if address == advertised:
+        log.warning(
+            "this host does not have the address %s, by which the others know it: if it has another one for good, set "
+            "advertise_addr in coveyd.toml to that and start the agent again",
+            advertised,
+        )
+    else:
+        log.info("this node's address is %s now, no longer %s", address, advertised)
+    return address
 
 
 def split(address: str) -> tuple[str, int]:

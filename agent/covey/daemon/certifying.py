@@ -35,7 +35,11 @@ class Client(Protocol):
 async def certify(
     manager: Local | None, client: Client, known: Iterable[ManagerInfo], node_id: str, csr: bytes
 ) -> Admission:
-    """From its own signer if this node leads, so that a lone manager can come back after any time; else from others."""
+    """From its own signer if this node leads, so that a lone manager can come back after any time; else from others.
+
+    This node's own cluster server comes last: it can only pass the call on, and waits for a leader first.
+    """
     if manager is not None and manager.store.leadership().leading:
         return await manager.signer.renew(node_id, csr)
-    return await try_each([each.addr for each in known], lambda address: client.renew(address, csr))
+    others_first = sorted(known, key=lambda each: each.node_id == node_id)
+    return await try_each([each.addr for each in others_first], lambda address: client.renew(address, csr))

@@ -176,7 +176,9 @@ class Life:
     async def recover(self, request: RecoverRequest) -> str:
         """Become the only manager of this manager's cluster, with all that it knows; this node's id."""
         async with self._changing:
-            member = self._recoverable()
+            if self._locked is not None:
+                raise errors.Locked
+            member = recovering.recoverable(self._member, self._places, self._hostname)
             settings = self._moved(request)
             await member.stop()
             try:
@@ -257,7 +259,7 @@ class Life:
                 await self._clear(who.node_id, who.cluster_id)
             except errors.CoveyError:
                 if member is not None:
-                    await self._become(member.who, self._settings)
+                    await self._resume(member.who)
                 raise
             self._locked = None
             self._places.leave()
@@ -325,34 +327,12 @@ class Life:
         wanted = advertise or self._config.advertise_addr
         return Settings(advertise=addresses.advertise_address(wanted), listen=listen or self._config.listen_addr)
 
-    def _recoverable(self) -> Member:
-        """The running member, if recovering it makes sense."""
-        member = self._member
-        if self._locked is not None:
-            raise errors.Locked
-        if member is None:
-            raise errors.NotInCluster(
-                f"{self._hostname} is not part of a cluster, so there is nothing to recover: `docker swarm init` "
-                "without --force-new-cluster founds one, `covey cluster restore` brings back a backup"
-            )
-        if member.who.role is not Role.MANAGER or not self._places.raft.exists():
-            raise errors.FailedPrecondition(f"{self._hostname} is no manager, so it has no state to recover from")
-        managing = member.managing()
-        leader = managing.store.leadership().leader if managing else None
-        if managing and leader and len(managing.store.members()) > 1:
-            raise errors.FailedPrecondition(
-                f"the managers have a leader, node {leader}, so a majority of them lives and nothing is lost: demote "
-                "and remove those that are gone (docker node demote, docker node rm --force). If it was lost just "
-                "now, try again in a few seconds"
-            )
-        return member
-
     async def _resume(self, who: Identity) -> None:
         try:
             await self._become(who, self._settings)
         except errors.CoveyError as error:
             raise errors.Unavailable(
-                f"the parts of this manager could not be started again ({error}); what is on its disk is whole: see "
+                f"the parts of this node could not be started again ({error}); what is on its disk is whole: see "
                 "that this is mended, then `systemctl restart covey`"
             ) from error
 
@@ -363,18 +343,10 @@ class Life:
 
     def _at_home(self, settings: Settings) -> Settings:
         """The settings with the address that the configuration names, once the one of old is no longer this host's."""
-        if addresses.is_here(settings.advertise):
+        address = addresses.at_home(settings.advertise, self._config.advertise_addr)
+        if address == settings.advertise:
             return settings
-        wanted = self._config.advertise_addr
-        moved = msgspec.structs.replace(settings, advertise=addresses.advertise_address(wanted)) if wanted else settings
-        if moved == settings:
-            log.warning(
-                "this host does not have the address %s, by which the others know it: if it has another one for good, "
-                "set advertise_addr in coveyd.toml to that and start the agent again",
-                settings.advertise,
-            )
-            return settings
-        log.info("this node's address is %s now, no longer %s", moved.advertise, settings.advertise)
+        moved = msgspec.structs.replace(settings, advertise=address)
         self._places.save_settings(moved)
         return moved
 

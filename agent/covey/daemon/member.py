@@ -158,8 +158,7 @@ class Member:
 
     async def certify(self, csr: bytes) -> Admission:
         """A new certificate for this node."""
-        known = sorted(self.managers(), key=lambda each: each.node_id == self.who.node_id)
-        return await certify(self._manager, self._client, known, self.who.node_id, csr)
+        return await certify(self._manager, self._client, self.managers(), self.who.node_id, csr)
 
     def renewed(self, who: Identity) -> None:
         """Show the new certificate to each new connection, and make those that last anew before they are let go."""
@@ -239,14 +238,17 @@ class Member:
         )
 
     async def _hint(self, store: RaftStore) -> None:
-        """Tell the worker when another manager leads, sooner than it would notice by itself."""
+        """Tell the worker when another manager leads, sooner than it would notice by itself.
+
+        If it is this one that leads, it needs nobody any more to replace a certificate that has ended.
+        """
         waiter, leader = store.changed(), store.leadership().leader
         while True:
             await waiter.wait()
             if store.leadership().leader != leader:
                 leader = store.leadership().leader
                 if store.leadership().leading and lifetime.trouble(self._clock.now(), self.who):
-                    self._renewals.want()  # who leads needs nobody for it
+                    self._renewals.want()
                 self._worker.leader_changed()
 
     async def _watch(self, store: RaftStore) -> None:

@@ -3,6 +3,8 @@
 
 cluster/   identity, settings and, on managers, Raft: appears whole by one rename, goes as one
 forming/   a cluster directory being made; of no account after a crash
+dropped/   what is being taken away; the same
+lock       held by the agent that runs
 joining/   the key of a join that is not complete
 worker/    assignments and known managers
 kept/      Raft directories of before a recovery, by time; until a person deletes them, or the node leaves
@@ -10,7 +12,6 @@ kept/      Raft directories of before a recovery, by time; until a person delete
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -30,10 +31,11 @@ from covey.model.spec import Role
 from covey.security import identity
 from covey.security.certificate import Peer
 from covey.store.raft import lock_version, open_guard
+from covey.store.raft.files import lock_directory
 
 T = TypeVar("T")
 
-_KNOWN = frozenset({"cluster", "forming", "joining", "worker", "kept", "lost+found"})
+_KNOWN = frozenset({"cluster", "dropped", "forming", "joining", "worker", "kept", "lock", "lost+found"})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +70,10 @@ class Places:
         return self.state / "forming"
 
     @property
+    def _dropped(self) -> Path:
+        return self.state / "dropped"
+
+    @property
     def joining(self) -> Path:
         return self.state / "joining"
 
@@ -96,24 +102,19 @@ class Places:
             raise BadState(
                 f"{self.state / strange[0]} is not Covey's: move it away, or set another state_dir. Nothing was changed"
             )
-        if self.forming.exists():
-            shutil.rmtree(self.forming)  # never became a cluster: nobody was told of it
+        _remove(self._dropped)
+        _remove(self.forming)  # never became a cluster: nobody was told of it
         if self.next_raft.exists() and not self.raft.exists():
             self._take_next_raft()
         for left in (self.next_raft, self.next_raft.with_name(self.next_raft.name + ".new")):
-            if left.exists():
-                shutil.rmtree(left)  # a recovery that was interrupted before it counted
+            _remove(left)  # a recovery that was interrupted before it counted
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Inside, the state directory is this process's alone; BadState where another agent has it."""
-        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.state / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = lock_directory(self.state)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
-        except BlockingIOError as error:
-            raise BadState(f"{self.state}: another agent uses this directory; stop that one first") from error
         finally:
             os.close(descriptor)
 
@@ -164,8 +165,7 @@ class Places:
 
     def form(self, who: identity.Identity, settings: Settings, managers: tuple[ManagerInfo, ...] = ()) -> None:
         """Begin a cluster directory; ``adopt`` makes it count.  ``managers``: whom to turn to at first."""
-        if self.forming.exists():
-            shutil.rmtree(self.forming)
+        _remove(self.forming)
         self.forming.mkdir(mode=0o700)
         identity.save(self.forming / "identity", who)
         durable.replace(self.forming / "settings.json", msgspec.json.encode(settings))
@@ -183,8 +183,7 @@ class Places:
         """From here on this node is in the cluster that ``forming/`` describes."""
         self.forming.rename(self.cluster)
         durable.sync_names(self.state)
-        if self.joining.exists():
-            shutil.rmtree(self.joining)
+        _remove(self.joining)
 
     def leave(self) -> None:
         """Forget the cluster, assignments included."""
@@ -221,18 +220,21 @@ class Places:
         self._drop(self.raft)
 
     def forget_worker(self) -> None:
-        """A node that begins here knows nothing of the assignments of another one; it may still be ``forming``."""
-        shutil.rmtree(self.worker)
-        durable.sync_names(self.state)
+        """A node that begins here knows nothing of the assignments of another one."""
+        self._drop(self.worker)
 
     def _drop(self, directory: Path) -> None:
         if not directory.exists():
             return
-        if self.forming.exists():
-            shutil.rmtree(self.forming)
-        directory.rename(self.forming)  # one step: a crash half-way leaves no half of it
+        _remove(self._dropped)
+        directory.rename(self._dropped)  # one step: a crash half-way leaves no half of it
         durable.sync_names(self.state)
-        shutil.rmtree(self.forming)
+        _remove(self._dropped)
+
+
+def _remove(directory: Path) -> None:
+    if directory.exists():
+        shutil.rmtree(directory)
 
 
 def read(path: Path, kind: type[T]) -> T:

@@ -17,9 +17,11 @@ from covey.control.cluster import Founder
 from covey.control.recovery import recovered, restored
 from covey.daemon import addresses
 from covey.daemon.places import Places, Settings
+from covey.daemon.ports import Member
 from covey.model.admission import ManagerInfo
 from covey.model.changes import Batch
 from covey.model.clock import Clock
+from covey.model.errors import FailedPrecondition, NotInCluster
 from covey.model.objects import Node
 from covey.model.spec import Role
 from covey.security import keys
@@ -60,6 +62,26 @@ def recover(places: Places, who: Identity, settings: Settings, clock: Clock, raf
     plant(places.next_raft, voter, root, batch, epoch, Pattern(places.raft, key) if key else None)
     places.resettle(settings, (ManagerInfo(node_id=who.node_id, addr=address),))
     return places.replace_raft(stamp(now))
+
+
+def recoverable(member: Member | None, places: Places, hostname: str) -> Member:
+    """The running member, if recovering it makes sense; else NotInCluster or FailedPrecondition says why not."""
+    if member is None:
+        raise NotInCluster(
+            f"{hostname} is not part of a cluster, so there is nothing to recover: `docker swarm init` without "
+            "--force-new-cluster founds one, `covey cluster restore` brings back a backup"
+        )
+    if member.who.role is not Role.MANAGER or not places.raft.exists():
+        raise FailedPrecondition(f"{hostname} is no manager, so it has no state to recover from")
+    managing = member.managing()
+    leader = managing.store.leadership().leader if managing else None
+    if managing and leader and len(managing.store.members()) > 1:
+        raise FailedPrecondition(
+            f"the managers have a leader, node {leader}, so a majority of them lives and nothing is lost: demote and "
+            "remove those that are gone (docker node demote, docker node rm --force). If it was lost just now, try "
+            "again in a few seconds"
+        )
+    return member
 
 
 def put_away(places: Places, clock: Clock, *, keep: bool) -> None:

@@ -7,10 +7,10 @@ Pure: the time and the dice are arguments.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Protocol
 
 from covey.model.spec import Role
 from covey.security.ca import BACKDATE
+from covey.security.identity import Identity
 
 #: A certificate is renewed at a random point between these parts of its life, so that nodes do not all come at once.
 EARLIEST, LATEST = 0.5, 0.8
@@ -32,18 +32,7 @@ def pause_after(failures: int, not_before: float, not_after: float, dice: float)
     return min(growing, longest) * (0.5 + dice / 2)
 
 
-class Holder(Protocol):
-    """Whose certificate it is."""
-
-    @property
-    def role(self) -> Role: ...
-    @property
-    def not_before(self) -> float: ...
-    @property
-    def not_after(self) -> float: ...
-
-
-def trouble(now: float, who: Holder) -> str:
+def trouble(now: float, who: Identity) -> str:
     """Why managers will not take this certificate now, and what to do; empty if its time is right."""
     if now > who.not_after:
         remedy = "Let it leave (docker swarm leave --force) and join anew"

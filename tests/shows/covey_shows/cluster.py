@@ -54,6 +54,14 @@ class Play:
         return {host: int(down) + int(bad) for host, _, _, down, bad in RECAP.findall(self.output)}
 
 
+def whole(cluster: Cluster) -> bool:
+    """Whether every manager is reachable, and one of them leads."""
+    nodes = cluster.nodes()
+    states = [nodes.get(name, {}).get("ManagerStatus", {}) for name in cluster.managers]
+    leaders = [state for state in states if state.get("Leader")]
+    return len(leaders) == 1 and all(state.get("Reachability") == "reachable" for state in states)
+
+
 class Cluster:
     """Hosts of a lab that site.yml makes a cluster."""
 
@@ -146,6 +154,10 @@ class Cluster:
     def nodes(self) -> dict[str, Any]:
         """Nodes by host name."""
         return {node["Description"]["Hostname"]: node for node in self.get("/nodes")}
+
+    def wait_managers(self, timeout: float = 60) -> None:
+        """Until all of them vote."""
+        wait_until(lambda: whole(self), timeout, "every manager to be reachable, and one to lead")
 
     def tasks(self, service: str, state: str = "running") -> list[Any]:
         """Tasks of a service that are in that state and wanted so."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from covey_lab.host import Host
 from covey_lab.waiting import wait_until
-from covey_shows.cluster import SOCKET, Cluster
+from covey_shows.cluster import SOCKET, Cluster, whole
 
 #: Runs on a manager: creates configs that hold their own name, and logs each name once it is acknowledged.  One that is
 #: not is never tried again: nobody knows what became of it.
@@ -98,19 +98,13 @@ class Ledger:
 
     def settle(self, timeout: float = 60) -> None:
         """Wait until every manager is reachable, has the same state, and in it all that was ever acknowledged."""
-        wait_until(self._whole, timeout, "every manager to be reachable under one leader")
+        wait_until(lambda: whole(self.cluster), timeout, "every manager to be reachable under one leader")
         wait_until(self._agreed, timeout, "every manager to have the same state")
         for host in self.cluster.managing:
             held = {each["Spec"]["Name"]: b64decode(each["Spec"]["Data"]).decode() for each in self._configs(host)}
             lost = sorted(self.names - held.keys())
             assert not lost, f"{host.name} lost {len(lost)} of {len(self.names)} acknowledged writes: {lost[:10]}"
             assert all(held[name] == name for name in self.names), f"{host.name} holds other values than were written"
-
-    def _whole(self) -> bool:
-        nodes = self.cluster.nodes()
-        states = [nodes[name]["ManagerStatus"] for name in self.cluster.managers]
-        leaders = [state for state in states if state.get("Leader")]
-        return len(leaders) == 1 and all(state["Reachability"] == "reachable" for state in states)
 
     def _agreed(self) -> bool:
         states = [

@@ -61,6 +61,16 @@ async def test_one_that_follows_asks_those_who_lead(manager):
     assert client.asked == ["a:2377", "b:2377"]
 
 
+async def test_a_manager_that_does_not_lead_asks_itself_last(manager):
+    manager.store.depose("b")
+    client = Client()
+    with pytest.raises(Unavailable):
+        await certify(
+            manager, client, (ManagerInfo(node_id=to_id(1), addr="own:2377"), *KNOWN), to_id(1), keys.make_csr(KEY)
+        )
+    assert client.asked == ["a:2377", "b:2377", "own:2377"]
+
+
 async def test_a_worker_that_no_manager_answers_hears_what_each_said():
     with pytest.raises(Unavailable, match=r"a:2377 does not accept.*b:2377 does not accept"):
         await certify(None, Client(), KNOWN, "w", keys.make_csr(KEY))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The state directory: whole or not at all, nothing of others touched, nothing damaged passed over."""
 
+import shutil
+
 import pytest
 
 from covey.daemon.places import Places, Settings
@@ -42,6 +44,19 @@ def test_a_cluster_appears_by_adopting_and_goes_by_leaving(tmp_path, who):
 def test_what_was_being_formed_at_a_crash_is_dropped(tmp_path, who):
     places = Places(tmp_path)
     places.form(who, SETTINGS)
+    places.prepare()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_being_taken_away_at_a_crash_goes_at_the_next_start(tmp_path, who, monkeypatch):
+    places = Places(tmp_path)
+    places.form(who, SETTINGS)
+    places.adopt()
+    monkeypatch.setattr(shutil, "rmtree", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        places.leave()
+    monkeypatch.undo()
+    assert places.load() is None
     places.prepare()
     assert list(tmp_path.iterdir()) == []
 
@@ -111,7 +126,10 @@ def test_a_recovery_interrupted_before_it_counted_is_dropped(tmp_path):
 def test_two_agents_do_not_share_a_directory(tmp_path):
     places = Places(tmp_path / "state")
     with places.held():
-        with pytest.raises(BadState, match="another agent uses this directory"), Places(tmp_path / "state").held():
+        with (
+            pytest.raises(BadState, match="another process uses this directory; stop the other agent first"),
+            Places(tmp_path / "state").held(),
+        ):
             pass
         places.prepare()
     with places.held():
